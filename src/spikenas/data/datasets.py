@@ -1,0 +1,180 @@
+"""One door to every dataset: ``load_dataset`` takes a name or a path and gives train, val and test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spikenas.data.arrays import idx_folder, read_idx_folder, read_npz
+from spikenas.data.cache import cached
+from spikenas.data.image_folder import find_images, read_images
+from spikenas.data.images import Progress
+from spikenas.data.parquet import parquet_files, read_parquet
+from spikenas.data.split import Pieces, Split, check_parts, numbered_names, take_out, thin
+from spikenas.errors import DatasetError, MissingTool
+
+__all__ = ["SOURCES", "Dataset", "Split", "load_dataset"]
+
+TEST_FRACTION = 0.2
+TEST_SEED = 0  # never the caller's seed: every run of a dataset is judged on the same images
+
+FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
+FASHION_MNIST_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Labelled images in three parts that share no image.
+
+    Raises DatasetError when image shapes differ, a label names no class, or classes are below 2.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_parts({"train": self.train, "val": self.val, "test": self.test}, self.class_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+
+def load_dataset(
+    source: str,
+    *,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load ``source`` and divide it; the same arguments give the same arrays.
+
+    ``source`` is a name in SOURCES or else a path: a folder of class folders, of Hugging Face parquet
+    files or of idx files, or an npz file. A publisher's test set stays as it is; without one, a
+    fifth of the images, stratified and the same for every seed, becomes the test set (a publisher
+    who gives only train and validation means validation as the test set). Val is ``val_fraction``
+    of the training images, stratified and drawn with ``seed``, unless the publisher gives val and
+    test. ``limit`` then caps the training images, keeping the mix of classes. ``progress`` is told
+    about slow decoding.
+
+    Raises DatasetError for a source that is unknown, unreadable or too small to divide, and
+    MissingTool for a named one that is not installed.
+
+    >>> digits = load_dataset("digits")
+    >>> digits.input_shape, digits.classes, len(digits.train), len(digits.val), len(digits.test)
+    ((1, 8, 8), 10, 1294, 144, 359)
+    """
+    _check_numbers(seed, val_fraction, limit)
+    pieces = _read(source, progress)
+    try:
+        class_names = pieces.class_names or numbered_names(pieces.train.labels)
+        check_parts(pieces.parts, class_names)
+        train, val, test = _divide(pieces, class_names, val_fraction, limit, np.random.default_rng(seed))
+    except DatasetError as error:
+        raise DatasetError(f"{source}: {error}") from error
+    name = source if source in SOURCES else Path(source).resolve().name.removesuffix(".npz")
+    return Dataset(name, train, val, test, class_names)
+
+
+def _check_numbers(seed: int, val_fraction: float, limit: int | None) -> None:
+    if seed < 0:
+        raise DatasetError(f"seed {seed}: must be 0 or more")
+    if not 0 < val_fraction < 1:
+        raise DatasetError(f"val fraction {val_fraction}: must lie between 0 and 1, such as 0.1")
+    if limit is not None and limit < 1:
+        raise DatasetError(f"limit {limit}: must be at least one training image per class")
+
+
+def _read(source: str, progress: Progress | None) -> Pieces:
+    path = Path(source)
+    if source in SOURCES:
+        return SOURCES[source]()
+    try:
+        if source and path.is_dir():
+            return _read_folder(path, progress)
+        if path.is_file() and path.suffix == ".npz":
+            return read_npz(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DatasetError(f"{error.filename or source}: cannot be read ({reason}); repair or remove it") from error
+    names = ", ".join(SOURCES)
+    if source and path.exists():
+        raise DatasetError(f"{source}: neither a folder nor an .npz file; give one of those, or {names}")
+    raise DatasetError(f"unknown dataset {source!r}, and no such path: there are {names}; a path also works")
+
+
+def _read_folder(path: Path, progress: Progress | None) -> Pieces:
+    if files := parquet_files(path):
+        every = [file for shards in files.values() for file in shards]
+        return cached(path, every, lambda: read_parquet(files, progress))
+    if idx_folder(path):
+        return read_idx_folder(path)
+    folder = find_images(path)
+    return cached(path, folder.files, lambda: read_images(folder, progress))
+
+
+def _divide(
+    pieces: Pieces,
+    class_names: tuple[str, ...],
+    val_fraction: float,
+    limit: int | None,
+    rng: np.random.Generator,
+) -> tuple[Split, Split, Split]:
+    train, val, test = pieces.train, pieces.val, pieces.test
+    if test is None:
+        val, test = None, val
+    needed = ["train", *(["val"] if val is None else []), *(["test"] if test is None else [])]
+    _check_class_sizes(train, class_names, needed)
+    if test is None:
+        train, test = take_out(train, round(TEST_FRACTION * len(train)), np.random.default_rng(TEST_SEED))
+    if val is None:
+        train, val = take_out(train, round(val_fraction * len(train)), rng)
+    if limit is None:
+        return train, val, test
+    if limit < len(class_names):
+        raise DatasetError(f"limit {limit}: must be at least {len(class_names)}, one image per class")
+    return thin(train, limit, rng), val, test
+
+
+def _check_class_sizes(train: Split, class_names: tuple[str, ...], needed: list[str]) -> None:
+    counts = np.bincount(train.labels, minlength=len(class_names))
+    if counts.min() < len(needed):
+        has = f"class {class_names[counts.argmin()]!r} has {counts.min()} training image(s)"
+        raise DatasetError(f"{has}: at least {len(needed)} are needed ({', '.join(needed)}); add some")
+
+
+def _digits() -> Pieces:
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, 0..16 scaled to 0..255."""
+    from sklearn.datasets import load_digits  # a second to import, and only digits needs it
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, np.newaxis]
+    train = Split(images, bunch.target.astype(np.int64))
+    return Pieces(train, None, None, tuple(str(digit) for digit in range(10)))
+
+
+def _fashion_mnist() -> Pieces:
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf, arXiv 1708.07747), 28 x 28 greyscale."""
+    if not idx_folder(FASHION_MNIST_FOLDER):
+        fault = f"fashion-mnist is not in {FASHION_MNIST_FOLDER}: install Debian's package"
+        raise MissingTool(f"{fault} with: sudo apt-get install dataset-fashion-mnist")
+    return read_idx_folder(FASHION_MNIST_FOLDER, FASHION_MNIST_CLASSES)
+
+
+SOURCES: Mapping[str, Callable[[], Pieces]] = {"digits": _digits, "fashion-mnist": _fashion_mnist}

@@ -1,0 +1,131 @@
+"""The genotype of the default space, and the network it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spikenas.errors import GenotypeError
+from spikenas.graph import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    Graph,
+    GraphBuilder,
+    Input,
+    Lif,
+    Linear,
+    Mean,
+    Output,
+    Reset,
+    Shape,
+)
+from spikenas.space.cell_space import CellSpace
+from spikenas.space.cells import lower_cell
+from spikenas.space.genotype import Cell, cell_text
+from spikenas.space.operations import CODES, Sharing
+
+LIF = Lif(decay=0.5, gain=1.0, threshold=1.0, reset=Reset.ZERO, membrane_bits=16)
+OUTER_BITS = 8
+"""of the stem, which reads the 8-bit image, and of the readout: few weights, and the most sensitive ones"""
+SMALL_MAP = 4 * 4
+"""a hidden layer reads maps of at most this size whole, larger ones through a 2x2 pooling"""
+POOL = "pool"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A cell and the channels it works on."""
+
+    width: int
+    cell: Cell
+
+    def __post_init__(self) -> None:
+        CellSpace(tuple(CODES)).check(self.cell)
+
+    def __str__(self) -> str:
+        return f"{self.width}:{cell_text(self.cell)}"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedGenotype:
+    """One network of the space."""
+
+    timesteps: int
+    weight_bits: int
+    """of all weights but the stem's and the readout's, which have 8"""
+    stem_kernel: int
+    stem_stride: int
+    stages: tuple[Stage, ...]
+    head: str = POOL
+    """``pool``, or ``hiddenN`` for a hidden layer of N neurons"""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(stage.cell for stage in self.stages)
+
+    @property
+    def hidden(self) -> int | None:
+        """Neurons of the hidden layer, None without one."""
+        return None if self.head == POOL else int(self.head.removeprefix("hidden"))
+
+    def __str__(self) -> str:
+        stem = f"k{self.stem_kernel}s{self.stem_stride}"
+        return "-".join((f"t{self.timesteps}", f"b{self.weight_bits}", stem, *map(str, self.stages), self.head))
+
+
+def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int) -> Graph:
+    """The network: stem, stages joined by Lif, 3x3 convolution of stride 2 and BatchNorm, head.
+
+    Padding keeps every map at least 1x1, so any image fits. Raises GenotypeError when a cell has no path or the
+    input is no image.
+    """
+    if len(input_shape) != 3:
+        raise GenotypeError(f"input {input_shape}: space 'embedded' takes images (channels, height, width)")
+    sharing = Sharing(GraphBuilder())
+    add, g = sharing.builder.add, genotype
+    kernel, stride, padding = (g.stem_kernel,) * 2, (g.stem_stride,) * 2, (g.stem_kernel // 2,) * 2
+    stem = Conv2d(g.stages[0].width, kernel, stride, padding, weight_bits=OUTER_BITS)
+    image = add(Input(input_shape), name="image")
+    value = add(BatchNorm2d(), add(stem, image, name="stem_conv"), name="stem_bn")
+    for number, stage in enumerate(g.stages, start=1):
+        if number > 1:
+            halve = Conv2d(stage.width, stride=(2, 2), weight_bits=g.weight_bits)
+            conv = add(halve, sharing.add(LIF, value), name=f"reduce{number}_conv")
+            value = add(BatchNorm2d(), conv, name=f"reduce{number}_bn")
+        value = lower_cell(
+            sharing,
+            stage.cell,
+            value,
+            name=f"cell{number}",
+            channels=stage.width,
+            lif=LIF,
+            weight_bits=g.weight_bits,
+        )
+    features = _head(sharing, sharing.add(LIF, value), genotype, _map_size(genotype, input_shape))
+    logits = add(Linear(classes, weight_bits=OUTER_BITS), features, name="readout")
+    add(Output(), add(Mean(), logits, name="mean"), name="out")
+    return sharing.builder.build(g.timesteps)
+
+
+def _head(sharing: Sharing, spikes: str, genotype: EmbeddedGenotype, size: tuple[int, int]) -> str:
+    """From the last spikes to the features that the readout weighs."""
+    add = sharing.builder.add
+    height, width = size
+    if genotype.hidden is None:
+        pooled = spikes if size == (1, 1) else add(AvgPool2d(size, size), spikes, name="head_pool")
+        return add(Flatten(), pooled, name="flat")
+    if height * width > SMALL_MAP and min(size) >= 2:
+        spikes = add(AvgPool2d((2, 2), (2, 2)), spikes, name="head_pool")
+    flat = add(Flatten(), spikes, name="flat")
+    hidden = Linear(genotype.hidden, bias=False, weight_bits=genotype.weight_bits)
+    return sharing.add(LIF, add(hidden, flat, name="hidden"))
+
+
+def _map_size(genotype: EmbeddedGenotype, input_shape: Shape) -> tuple[int, int]:
+    """(height, width) of the last stage; a window of odd size k, padded by k // 2, gives ceil(size / stride)."""
+    shrink = (genotype.stem_stride, *[2] * (len(genotype.stages) - 1))
+    height, width = input_shape[-2], input_shape[-1]
+    for stride in shrink:
+        height, width = -(-height // stride), -(-width // stride)
+    return height, width
