@@ -1,0 +1,74 @@
+"""Byte counts as people write them, and the limits a network must keep.
+
+>>> parse_bytes("32KB"), parse_bytes("1.5 MB"), parse_bytes("700")
+(32768, 1572864, 700)
+>>> format_bytes(6349)
+'6.2 KB'
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+
+from spikenas.cost.cost import Cost
+from spikenas.errors import BudgetError
+
+UNITS = {"": 1, "b": 1, "kb": 1024, "kib": 1024, "k": 1024, "mb": 1024**2, "mib": 1024**2, "m": 1024**2}
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from "32KB" (1 KB = 1024 bytes, as data sheets of microcontrollers count). Raises BudgetError."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].lower() not in UNITS:
+        raise BudgetError(f"byte count '{text}': write a number with B, KB or MB behind it, such as 32KB")
+    size = int(float(match[1]) * UNITS[match[2].lower()])
+    if size < 1:
+        raise BudgetError(f"byte count '{text}': it must be at least 1 byte, such as 32KB")
+    return size
+
+
+def format_bytes(size_bytes: int) -> str:
+    """Bytes for people."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    if size_bytes < 1024**2:
+        return f"{size_bytes / 1024:.1f} KB"
+    return f"{size_bytes / 1024**2:.2f} MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Upper limits on a network's cost; None leaves a figure free."""
+
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    energy_nj: float | None = None
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None and not value > 0:
+                raise BudgetError(f"{item.name} budget {value}: it must be positive")
+
+    def violations(self, cost: Cost) -> tuple[str, ...]:
+        """Which limits the cost breaks and by how much, in words; empty if it fits."""
+        words = []
+        for item in fields(self):
+            limit, value = getattr(self, item.name), getattr(cost, item.name)
+            if limit is not None and value > limit:
+                words.append(f"{_name(item.name)} {_show(item.name, value)} is over {_show(item.name, limit)}")
+        return tuple(words)
+
+
+def _name(figure: str) -> str:
+    return figure.rsplit("_", 1)[0]
+
+
+def _show(figure: str, value: float) -> str:
+    unit = figure.rsplit("_", 1)[1]
+    return format_bytes(int(value)) if unit == "bytes" else f"{value:.3g} {UNIT_SIGNS[unit]}"
+
+
+UNIT_SIGNS = {"nj": "nJ", "ms": "ms"}

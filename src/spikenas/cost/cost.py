@@ -1,0 +1,141 @@
+"""What a network costs on a device, layer by layer, from its graph alone.
+
+``macs`` are multiply-accumulates that really happen: those of layers whose input is not spikes. ``synops`` are the
+additions that spikes cause: the spike rate times the connections, over all timesteps. Both are counted as NeuroBench
+counts effective MACs and ACs (Yik et al., arXiv 2304.04640).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from spikenas.cost.energy import operations_nj
+from spikenas.cost.flash import code_bytes, constant_bytes
+from spikenas.cost.latency import core_kind, image_work, instructions, latency_ms, step_work
+from spikenas.cost.memory import SCRATCH, MemoryPlan, plan_memory
+from spikenas.cost.steps import groups, stored_nodes
+from spikenas.cost.target import Target
+from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear
+from spikenas.model import fold_norms
+
+# Share of neurons that spike at a step, where nobody has measured it.
+DEFAULT_SPIKE_RATE = 0.15
+CODE_ROW = "runtime code"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One layer's share; ``ram_bytes`` is what its output, membranes and scratch take in the arena."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    flash_bytes: int
+    ram_bytes: int
+    macs: float
+    synops: float
+    neuron_updates: float
+    energy_nj: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A network's cost for one inference; ``latency_ms`` and ``energy_nj`` are estimates (see their modules)."""
+
+    target: str
+    flash_bytes: int
+    ram_bytes: int
+    macs: float
+    synops: float
+    energy_nj: float
+    instructions: float
+    latency_ms: float
+    layers: tuple[LayerCost, ...]
+    plan: MemoryPlan
+
+
+def estimate(graph: Graph, target: Target, spike_rates: Mapping[str, float] | None = None) -> Cost:
+    """The cost of ``graph`` on ``target``; ``spike_rates``: mean spikes per neuron and step, by Lif node."""
+    graph = fold_norms(graph)
+    plan = plan_memory(graph)
+    rates = _output_rates(graph, spike_rates or {})
+    stored = stored_nodes(graph)
+    work = [groups(graph, step, stored) for step in plan.steps]
+    flash = constant_bytes(graph, plan, work)
+    code = code_bytes(graph, plan, work, core_kind(target))
+    total_flash = sum(flash.values()) + code
+    layers = tuple(_layer_cost(graph, node.name, rates, flash[node.name], total_flash, plan) for node in graph.nodes)
+    executed = sum(
+        (step_work(graph, *pair, plan.schedule, rates) for pair in zip(plan.steps, work, strict=True)),
+        image_work(graph),
+    )
+    return Cost(
+        target=target.name,
+        flash_bytes=total_flash,
+        ram_bytes=plan.ram_bytes,
+        macs=sum(layer.macs for layer in layers),
+        synops=sum(layer.synops for layer in layers),
+        energy_nj=sum(layer.energy_nj for layer in layers),
+        instructions=instructions(executed, target),
+        latency_ms=latency_ms(executed, target),
+        layers=(*layers, LayerCost(CODE_ROW, "code", (), 0, code, 0, 0, 0, 0, 0)),
+        plan=plan,
+    )
+
+
+def _layer_cost(
+    graph: Graph, name: str, rates: Mapping[str, float], flash_bytes: int, total_flash: int, plan: MemoryPlan
+) -> LayerCost:
+    layer = graph[name]
+    sizes = {buffer.name: buffer.size_bytes for buffer in plan.buffers}
+    macs, synops, updates = _operations(graph, name, rates)
+    bits = layer.weight_bits if isinstance(layer, Conv2d | Linear) else 8
+    return LayerCost(
+        name=name,
+        kind=type(layer).__name__,
+        shape=graph.shapes[name],
+        parameters=sum(prod(s) for key, s in graph.parameter_shapes.items() if key.rpartition(".")[0] == name),
+        flash_bytes=flash_bytes,
+        ram_bytes=sum(sizes.get(key, 0) for key in (name, f"{name}.membrane", f"{name}.{SCRATCH}")),
+        macs=macs,
+        synops=synops,
+        neuron_updates=updates,
+        energy_nj=operations_nj(macs, synops, updates, bits, total_flash, plan.ram_bytes),
+    )
+
+
+def _operations(graph: Graph, name: str, rates: Mapping[str, float]) -> tuple[float, float, float]:
+    """(multiply-accumulates, additions caused by spikes, neuron updates) of one layer in one inference."""
+    layer, shape = graph[name], graph.shapes[name]
+    times = 1 if name in graph.static else graph.timesteps
+    match layer:
+        case Conv2d() | Linear():
+            weights = prod(graph.parameter_shapes[f"{name}.weight"])
+            connections = weights * prod(shape[1:]) * times
+            source = graph.sources[name][0].source
+            if graph.kinds[source] in (Kind.SPIKES, Kind.COUNTS):
+                return 0, connections * rates[source], 0
+            return connections, 0, 0
+        case AvgPool2d() if graph.kinds[name] is Kind.CURRENT:
+            return 0, prod(shape) * prod(layer.kernel_size) * times, 0
+        case Lif():
+            return 0, 0, prod(shape) * graph.timesteps
+        case _:
+            return 0, 0, 0
+
+
+def _output_rates(graph: Graph, spike_rates: Mapping[str, float]) -> dict[str, float]:
+    """Mean spikes per value of each node whose output is spikes or counts of them."""
+    rates: dict[str, float] = {}
+    for node in graph.nodes:
+        kind = graph.kinds[node.name]
+        if isinstance(node.layer, Lif):
+            rates[node.name] = spike_rates.get(node.name, DEFAULT_SPIKE_RATE)
+        elif kind in (Kind.SPIKES, Kind.COUNTS):
+            sources = [rates[edge.source] for edge in graph.sources[node.name]]
+            window = prod(node.layer.kernel_size) if isinstance(node.layer, AvgPool2d) else 1
+            rates[node.name] = sum(sources) * window
+    return rates
