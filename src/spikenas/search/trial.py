@@ -1,0 +1,117 @@
+"""What a strategy asks for (:class:`Proposal`) and what it is told (:class:`Trial`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from math import isnan
+from typing import Any
+
+from spikenas.errors import RunError
+
+TRAIN = "train"
+"""The measure that is a training; every other measure is the name of a score."""
+
+
+class TrialState(StrEnum):
+    """How a trial ended."""
+
+    DONE = "done"
+    REJECTED = "rejected"  # over budget: it was neither scored nor trained, or its measured spikes cost too much
+    FAILED = "failed"  # an error, or a score that is not a number
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Measure ``genotype``: by the score named ``measure``, or by training until it has seen ``epochs`` epochs.
+
+    ``start`` is the number of epochs already trained in an earlier trial of this study, whose weights this one
+    continues from; 0 starts from fresh weights.
+    """
+
+    genotype: str
+    measure: str
+    epochs: int = 0
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One proposal answered. Trials of a study are numbered 0, 1, 2, ... in the order of their proposals.
+
+    ``score`` and ``accuracy`` (on the validation images, 0 to 1) are better when higher; None was not measured.
+    ``budget_use`` is the largest share of any limit that the network takes: above 1 it does not fit, None without
+    limits. ``seconds`` is what it took, and the one field that may differ between two runs of the same study.
+    Raises RunError when a number is not one.
+    """
+
+    number: int
+    genotype: str
+    measure: str
+    epochs: int = 0
+    state: TrialState = TrialState.DONE
+    score: float | None = None
+    accuracy: float | None = None
+    budget_use: float | None = None
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    macs: int | None = None
+    synops: float | None = None
+    energy_nj: float | None = None
+    latency_ms: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in MEASURED:
+            value = getattr(self, name)
+            if value is not None and isnan(value):
+                raise RunError(f"trial {self.number}: {name} is not a number: record it as failed instead")
+
+    @property
+    def done(self) -> bool:
+        return self.state is TrialState.DONE
+
+
+TRIAL_FIELDS: tuple[str, ...] = tuple(item.name for item in fields(Trial))
+MEASURED = ("score", "accuracy", "budget_use", "synops", "energy_nj", "latency_ms", "seconds")
+
+
+def trial_to_dict(trial: Trial) -> dict[str, Any]:
+    """Plain values by field name, ready for JSON.
+
+    >>> trial_to_dict(Trial(0, "a", "structure", score=2.0))["state"]
+    'done'
+    """
+    return {name: getattr(trial, name) for name in TRIAL_FIELDS} | {"state": trial.state.value}
+
+
+def trial_from_dict(values: Mapping[str, Any]) -> Trial:
+    """The inverse of :func:`trial_to_dict`. Raises RunError for a field that is unknown, missing or malformed."""
+    if unknown := sorted(values.keys() - set(TRIAL_FIELDS)):
+        raise RunError(f"a trial has no field {unknown[0]!r}: it was written by another version of spikenas")
+    try:
+        return Trial(**{**values, "state": TrialState(values.get("state", TrialState.DONE))})
+    except (TypeError, ValueError) as error:
+        raise RunError(f"not a trial ({error}): it was written by another version of spikenas") from error
+
+
+def quality(trial: Trial) -> tuple[float, ...]:
+    """Sort key, better is higher: trained longest, most accurate, best score, smallest share of the budget, first.
+
+    Longest first, because an accuracy after 2 epochs says little against one after 16.
+    """
+    trained = trial.accuracy is not None
+    return (
+        float(trained),
+        float(trial.epochs if trained else 0),
+        _or_least(trial.accuracy),
+        _or_least(trial.score),
+        -(trial.budget_use or 0.0),
+        -float(trial.number),
+    )
+
+
+def _or_least(value: float | None) -> float:
+    return float("-inf") if value is None else value

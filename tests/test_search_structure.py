@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from math import log2, sqrt
+
+import numpy as np
+import pytest
+
+from spikenas.graph import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    Edge,
+    Flatten,
+    Graph,
+    GraphBuilder,
+    Input,
+    Lif,
+    Linear,
+    Mean,
+    Output,
+)
+from spikenas.score.structure import noise, spiking_depth, structure_score, work
+from spikenas.space.space import load_space
+from spikenas.space.spikenas_bench import BenchSpace, from_digits
+
+
+def chain(*channels: int, timesteps: int = 4, bits: int = 8) -> Graph:
+    """An 8x8 image, convolutions of the given widths with neurons behind them, a readout of the pooled spikes."""
+    builder = GraphBuilder()
+    last = builder.add(Input((1, 8, 8)), name="image")
+    for width in channels:
+        last = builder.add(Lif(), builder.add(Conv2d(width, weight_bits=bits), last))
+    flat = builder.add(Flatten(), builder.add(AvgPool2d((8, 8), (8, 8)), last))
+    builder.add(Output(), builder.add(Mean(), builder.add(Linear(10), flat)), name="out")
+    return builder.build(timesteps)
+
+
+def test_depth_of_a_chain_leaves_out_the_layer_that_sees_the_image() -> None:
+    assert [spiking_depth(chain(*[8] * layers)) for layers in (1, 2, 5)] == [1, 2, 5]
+
+
+def test_depth_follows_the_deepest_branch_and_no_delayed_edge() -> None:
+    builder = GraphBuilder()
+    image = builder.add(Input((1, 8, 8)))
+    first = builder.add(Conv2d(4), image)
+    deep = builder.add(Conv2d(4), builder.add(Lif(), first))  # 1
+    deep = builder.add(Conv2d(4), builder.add(Lif(), deep))  # 2
+    currents = builder.add(AvgPool2d((3, 3), (1, 1), (1, 1)), deep)
+    deeper_without_spikes = builder.add(Conv2d(4), currents)  # fed by currents: still 2
+    total = builder.add(Add(), first, deeper_without_spikes, name="sum")
+    flat = builder.add(Flatten(), builder.add(Lif(), total))
+    builder.add(Output(), builder.add(Mean(), builder.add(Linear(10), flat)))  # 3, through Flatten
+    assert spiking_depth(builder.build(4)) == 3
+    looped = builder.build(4)
+    feedback = Edge(deep, "sum", delay=1)
+    assert spiking_depth(Graph(4, looped.nodes, (*looped.edges, feedback))) == 3
+
+
+@pytest.mark.parametrize(
+    ("digits", "depth"),
+    [
+        # Edges 01 02 03 12 13 23; two cells, and outside them the reduction, the hidden layer and the readout.
+        ((0, 0, 1, 0, 0, 0), 3),  # skip only
+        ((0, 0, 2, 0, 0, 0), 3 + 2 * 1),
+        ((4, 0, 0, 3, 0, 2), 3 + 2 * 3),  # 0-1-2-3
+        ((4, 0, 2, 1, 0, 2), 3 + 2 * 2),  # the longest path has a skip in it
+        ((4, 4, 4, 0, 0, 0), 3 + 2 * 1),  # dead ends do not count
+    ],
+)
+def test_depth_on_the_benchmark_network(digits: tuple[int, ...], depth: int) -> None:
+    assert spiking_depth(BenchSpace().lower(from_digits(digits), (3, 32, 32), 10)) == depth
+
+
+def test_noise_and_work_by_hand() -> None:
+    graph = chain(4, 16, timesteps=3, bits=6)
+    # Two layers of neurons, one 6-bit layer fed by spikes, and the 8-bit readout.
+    assert noise(graph) == pytest.approx(1 / sqrt(4 * 64) + 1 / sqrt(16 * 64) + 1.6 / 64 + 1.6 / 256)
+    # The first layer sees the image: once. 36 weights on 64 pixels; 576 on 64, thrice; the readout thrice.
+    assert work(graph) == 36 * 64 + 3 * 4 * 16 * 9 * 64 + 3 * 160
+
+
+def test_score_by_hand() -> None:
+    graph = chain(4, 16, timesteps=2)
+    depth = (1 - 1 / sqrt(4 * 9)) + (1 - 1 / sqrt(16))
+    expected = log2(36 + 576 + 170) + 1.5 * log2(1 + depth) - 1.5 / 2 - 2 / 16 - log2(work(graph)) / 8
+    assert structure_score(graph) == pytest.approx(expected - 4 * noise(graph))
+
+
+def test_score_prefers_what_it_says() -> None:
+    score = structure_score
+    assert score(chain(32, 32)) > score(chain(16, 16))  # capacity
+    deep, shallow = chain(24, 24, 24), chain(39, 32)
+    assert deep.parameter_count < shallow.parameter_count
+    assert score(deep) > score(shallow)  # depth
+    thin, wide = chain(*[4] * 20), chain(16, 16)
+    assert thin.parameter_count > wide.parameter_count
+    assert score(thin) < score(wide)  # but not of thin layers
+    assert score(chain(16, 16, timesteps=4)) > max(score(chain(16, 16, timesteps=t)) for t in (1, 2, 8))
+    assert score(chain(16, 16, bits=8)) > score(chain(16, 16, bits=3))
+
+
+def test_every_space_has_finite_scores() -> None:
+    rng = np.random.default_rng(0)
+    for name in ("embedded", "spikenas", "snasnet", "spikenas-bench"):
+        space = load_space(name)
+        for _ in range(10):
+            graph = space.lower(space.sample(rng), (3, 32, 32), 10)
+            assert np.isfinite(structure_score(graph))
+            assert 1 <= spiking_depth(graph) <= 30
