@@ -1,0 +1,195 @@
+"""Strategies replayed on a table of trained networks: their quality as a figure, without training anything.
+
+A table's learning curves answer every question a strategy can ask, "train this for n epochs" included, so what it
+would have chosen, and the epochs a real run would have paid, are known. Test accuracy judges the choice; the strategy
+sees validation accuracy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikenas.errors import InputError, NothingFits, SpikenasError
+from spikenas.run.evaluator import Job, Outcome
+from spikenas.score.bulk import Screened, screen
+from spikenas.score.table import Table
+from spikenas.search.settings import SearchSettings
+from spikenas.search.strategies import make_strategy
+from spikenas.search.strategy import Strategy
+from spikenas.search.trial import TRAIN, Proposal, Trial, TrialState, quality
+from spikenas.space.spikenas_bench import BenchSpace
+
+Column = npt.NDArray[Any]
+SEEDS = 20
+
+
+def structure_columns(table: Table) -> dict[str, Column]:
+    """Scores of structure for every row of ``table``, by name."""
+    screened = screen(table.ops)
+    return {
+        "structure": screened.trainable_depth,
+        "spiking_depth": screened.spiking_depth.astype(np.float64),
+        "parameters": screened.parameters.astype(np.float64),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class TableEvaluator:
+    """Answers jobs on SpikeNAS-Bench genotypes from ``table``, as if it scored and trained.
+
+    ``scores`` holds a value per row and measure, NaN where there is none. Accuracy is that of the validation images
+    after the epochs asked for, or after the last ones there are; a trial's seconds are its share of the network's
+    training time. More than ``parameter_limit`` parameters do not fit; flash is a byte for each.
+    """
+
+    table: Table
+    scores: Mapping[str, Column]
+    parameter_limit: int | None = None
+    space: BenchSpace = field(default_factory=BenchSpace)
+
+    @cached_property
+    def screened(self) -> Screened:
+        """Cost by row."""
+        return screen(self.table.ops)
+
+    def row(self, genotype: str) -> int:
+        """The table's row of ``genotype``. Raises GenotypeError, and DatasetError when the table lacks it."""
+        return int(self.table.rows([self.space.parse(genotype).arch_id])[0])
+
+    def test_accuracy(self, genotype: str) -> float:
+        """What the table knows of a genotype on test images, 0 to 1."""
+        return float(self.table.test_acc[self.row(genotype)]) / 100
+
+    def __call__(self, job: Job) -> Outcome:
+        proposal = job.proposal
+        blank = Trial(job.number, proposal.genotype, proposal.measure, proposal.epochs)
+        try:
+            row = self.row(proposal.genotype)
+            trial = self._costed(blank, row)
+            if not trial.done:
+                return Outcome(trial)
+            return self._trained(trial, proposal, row) if proposal.measure == TRAIN else self._scored(trial, row)
+        except SpikenasError as error:
+            return Outcome(replace(blank, state=TrialState.FAILED, reason=str(error)))
+
+    def nothing_fits(self, trials: Sequence[Trial]) -> SpikenasError:
+        """NothingFits with the least number of parameters, or InputError when every trial failed."""
+        least = int(self.table.params.min())
+        if self.parameter_limit is not None and least > self.parameter_limit:
+            return NothingFits(
+                f"{self.parameter_limit} parameters: the smallest network of the table has {least}; raise the limit"
+            )
+        return InputError(f"no network of the table could be evaluated: {trials[0].reason if trials else 'none asked'}")
+
+    def _costed(self, trial: Trial, row: int) -> Trial:
+        params, limit = int(self.table.params[row]), self.parameter_limit
+        trial = replace(trial, flash_bytes=params, synops=float(self.screened.synops[row]))
+        if limit is None:
+            return trial
+        state = TrialState.REJECTED if params > limit else TrialState.DONE
+        reason = f"{params} parameters, the budget is {limit}" if params > limit else ""
+        return replace(trial, budget_use=params / limit, state=state, reason=reason)
+
+    def _scored(self, trial: Trial, row: int) -> Outcome:
+        if trial.measure not in self.scores:
+            raise InputError(f"unknown measure {trial.measure!r}: choose from {', '.join((*self.scores, TRAIN))}")
+        score = float(self.scores[trial.measure][row])
+        if not np.isfinite(score):
+            reason = f"score '{trial.measure}' is {score}"
+            return Outcome(replace(trial, state=TrialState.FAILED, reason=reason))
+        return Outcome(replace(trial, score=score))
+
+    def _trained(self, trial: Trial, proposal: Proposal, row: int) -> Outcome:
+        epochs = int(self.table.epochs[row])
+        last = min(proposal.epochs, epochs)
+        columns = (self.table.train_acc[row, :last], self.table.val_acc[row, :last])
+        curve = [
+            {"train_accuracy": float(t) / 100, "val_accuracy": float(v) / 100} for t, v in zip(*columns, strict=True)
+        ]
+        seconds = float(self.table.train_seconds[row]) * (proposal.epochs - proposal.start) / epochs
+        accuracy = curve[-1]["val_accuracy"]
+        return Outcome(replace(trial, accuracy=accuracy, seconds=seconds), curve[proposal.start :])
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a strategy chose: ``regret`` in points of test accuracy against the best network within the budget."""
+
+    genotype: str
+    regret: float
+    epochs: int
+    trained: int
+    judged: int
+
+
+def replay(strategy: Strategy, evaluator: TableEvaluator) -> Replay:
+    """Run ``strategy`` to its end on a table. Raises what ``evaluator.nothing_fits`` says when no trial is done."""
+    trials: list[Trial] = []
+    paid = 0
+    while proposals := strategy.ask():
+        numbered = enumerate(proposals, start=len(trials))
+        batch = [evaluator(Job(number, proposal)).trial for number, proposal in numbered]
+        asked = zip(proposals, batch, strict=True)
+        paid += sum(p.epochs - p.start for p, trial in asked if p.measure == TRAIN and trial.done)
+        strategy.tell(batch)
+        trials += batch
+    done = [trial for trial in trials if trial.done]
+    if not done:
+        raise evaluator.nothing_fits(trials)
+    best = max(done, key=quality)
+    table, limit = evaluator.table, evaluator.parameter_limit
+    feasible = table.test_acc if limit is None else table.test_acc[table.params <= limit]
+    return Replay(
+        genotype=best.genotype,
+        regret=float(feasible.max() - table.test_acc[evaluator.row(best.genotype)]),
+        epochs=paid,
+        trained=len({trial.genotype for trial in trials if trial.measure == TRAIN}),
+        judged=len({trial.genotype for trial in trials}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRow:
+    """One strategy under one budget, over all seeds."""
+
+    strategy: str
+    parameter_limit: int
+    mean_regret: float
+    worst_regret: float
+    mean_epochs: float
+    mean_judged: float
+
+
+def bench_strategies(
+    table: Table,
+    strategies: Mapping[str, SearchSettings],
+    *,
+    seeds: int = SEEDS,
+    scores: Mapping[str, Column] | None = None,
+    on_row: Callable[[StrategyRow], None] | None = None,
+) -> list[StrategyRow]:
+    """Every strategy by name with its settings, under each of the table's budgets, with seeds 0 to ``seeds`` - 1."""
+    columns = structure_columns(table) if scores is None else scores
+    space, rows = BenchSpace(), []
+    for limit in map(int, table.budgets):
+        evaluator = TableEvaluator(table, columns, limit, space)
+        for name, settings in strategies.items():
+            runs = [replay(make_strategy(name, space, settings, seed=seed), evaluator) for seed in range(seeds)]
+            row = StrategyRow(
+                strategy=name,
+                parameter_limit=limit,
+                mean_regret=float(np.mean([run.regret for run in runs])),
+                worst_regret=max(run.regret for run in runs),
+                mean_epochs=float(np.mean([run.epochs for run in runs])),
+                mean_judged=float(np.mean([run.judged for run in runs])),
+            )
+            rows.append(row)
+            if on_row is not None:
+                on_row(row)
+    return rows

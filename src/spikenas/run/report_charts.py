@@ -1,0 +1,95 @@
+"""Charts of a report by Bokeh: what all of them share, and the learning curve.
+
+Axes, grids and texts take their colours from the page's ``--bk-`` custom properties, which follow light and dark;
+the colours of data are in the middle and read on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bokeh.embed import json_item
+from bokeh.models import ColumnDataSource, CrosshairTool, HoverTool, NumeralTickFormatter, Span
+from bokeh.plotting import figure
+
+from spikenas.run.report_data import Row
+
+BLUE, ORANGE, TEAL, GREY, RED = "#4a86e8", "#e08a3c", "#23a596", "#8d97a5", "#d9584a"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart for the element called ``name``; ``item`` is what Bokeh's script makes it from."""
+
+    name: str
+    title: str
+    legend: tuple[tuple[str, str], ...]
+    item: Any
+
+
+def chart(name: str, title: str, plot: figure, legend: Sequence[tuple[str, str]] = ()) -> Chart:
+    """The finished plot as a part of the page."""
+    return Chart(name, title, tuple(legend), json_item(plot, name))
+
+
+def plain_figure(name: str, height: int, tools: str = "", **options: Any) -> figure:
+    """A figure as wide as its place, without title and frame."""
+    plot = figure(
+        name=name,
+        height=height,
+        sizing_mode="stretch_width",
+        tools=tools,
+        min_border_right=12,
+        **options,
+    )
+    plot.toolbar.logo = None
+    plot.toolbar.group = False
+    plot.toolbar.stylesheets = [".bk-divider{visibility:hidden}"]
+    plot.outline_line_color = None
+    plot.xgrid.grid_line_color = None
+    plot.axis.axis_line_color = None
+    plot.axis.minor_tick_line_color = None
+    plot.axis.major_tick_line_color = None
+    plot.axis.axis_label_text_font_style = "normal"
+    return plot
+
+
+def curve_charts(rows: Sequence[Row]) -> list[Chart]:
+    """Accuracy, loss and spike rate by epoch; none without epochs."""
+    if not rows:
+        return []
+    accuracy = [("val_accuracy", "validation", BLUE), ("train_accuracy", "training", ORANGE)]
+    loss = [("val_loss", "validation", BLUE), ("train_loss", "training", ORANGE)]
+    return [
+        _curve("accuracy", "Accuracy", rows, accuracy, "0%"),
+        _curve("loss", "Loss", rows, loss, "0.00"),
+        _curve("spikes", "Spike rate", rows, [("spike_rate", "per neuron and step", TEAL)], "0.0%"),
+    ]
+
+
+def _curve(name: str, title: str, rows: Sequence[Row], lines: list[tuple[str, str, str]], form: str) -> Chart:
+    lines = [line for line in lines if any(row.get(line[0]) is not None for row in rows)]
+    columns = {key: [_number(row.get(key)) for row in rows] for key in ("epoch", *(key for key, _, _ in lines))}
+    source = ColumnDataSource(columns)
+    plot = plain_figure(f"curve-{name}", 210, toolbar_location=None, x_axis_label="epoch")
+    plot.yaxis.formatter = NumeralTickFormatter(format=form)
+    plot.yaxis.ticker.desired_num_ticks = 4
+    plot.xaxis.ticker.desired_num_ticks = 5
+    plot.xaxis.ticker.mantissas = [1, 2, 5]
+    plot.xaxis.ticker.min_interval = 1
+    drawn = [plot.line("epoch", key, source=source, line_color=color, line_width=2) for key, _, color in lines]
+    if len(rows) < 3:
+        for key, _, color in lines:
+            plot.scatter("epoch", key, source=source, color=color, size=6)
+    tip = "<br>".join(["<b>Epoch @epoch</b>", *(f"{words} @{key}{{{form}}}" for key, words, _ in lines)])
+    plot.add_tools(
+        HoverTool(tooltips=tip, mode="vline", renderers=drawn[:1], show_arrow=False),
+        CrosshairTool(overlay=Span(dimension="height", line_color=GREY, line_width=1, line_alpha=0.6)),
+    )
+    return chart(f"curve-{name}", title, plot, [(words, color) for _, words, color in lines])
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else value

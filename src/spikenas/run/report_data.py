@@ -1,0 +1,52 @@
+"""What a report shows, as plain values: whoever has them can write one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spikenas.cost.budget import Budget
+from spikenas.cost.cost import Cost
+from spikenas.graph import Graph
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """One finished run.
+
+    Args:
+        title: the page's heading, such as "digits on cortex-m4".
+        genotype, space, data, target: names, as the command line spells them.
+        budget: the limits; a figure that is None is shown without one.
+        cost: the cost of the integer network at its measured spike rates, with layers and memory plan.
+        graph: the network, with or without its BatchNorm2d nodes.
+        float_accuracy, integer_accuracy: on the test images, 0 to 1.
+        spike_rate: mean spikes per neuron and step, 0 to 1.
+        seconds: by stage, in the order they ran.
+        seed, command: what repeats the run; the command is shown as it is.
+        curve: a row per epoch with ``epoch``, ``train_loss``, ``train_accuracy``, ``val_accuracy``, ``spike_rate``
+            (and ``val_loss`` where known).
+        trials: a row per trial, as :func:`spikenas.search.trial.trial_to_dict` makes them; read are ``number``,
+            ``genotype``, ``measure``, ``state``, ``epochs``, ``score``, ``accuracy``, ``flash_bytes``, ``ram_bytes``,
+            ``energy_nj``, ``latency_ms`` and ``reason``, each of which may be missing or None.
+    """
+
+    title: str
+    genotype: str
+    space: str
+    data: str
+    target: str
+    budget: Budget
+    cost: Cost
+    graph: Graph
+    float_accuracy: float
+    integer_accuracy: float
+    spike_rate: float
+    seconds: Mapping[str, float]
+    seed: int
+    command: str
+    curve: Sequence[Row] = ()
+    trials: Sequence[Row] = ()
