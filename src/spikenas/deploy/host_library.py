@@ -1,0 +1,109 @@
+"""The network as a shared library of this computer: the same C that runs on the chip, for whole test sets."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from spikenas.cost.memory import MemoryPlan, Schedule
+from spikenas.deploy.c_writer import KERNELS, write_firmware
+from spikenas.errors import MissingTool, ModelError
+from spikenas.graph import Input
+from spikenas.model import IntegerModel
+
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+# Kernels in vector registers, of whatever width this computer has.
+FAST = ("-O3", "-march=native", "-DSPK_VECTORS")
+PROBE = "-DSPIKENAS_PROBE=spikenas_host_probe"
+
+
+def host_compiler() -> list[str]:
+    """The command of a C compiler for this computer. Raises MissingTool."""
+    for name in ("cc", "gcc", "clang"):
+        if shutil.which(name):
+            return [name]
+    if find_spec("ziglang"):
+        return [sys.executable, "-m", "ziglang", "cc"]
+    raise MissingTool("no C compiler is installed: apt-get install gcc, or pip install 'spikenas[mcu]'")
+
+
+def compile_sources(folder: Path, output: Path, flags: Sequence[str], extra: Sequence[str] = ()) -> None:
+    """Compile the firmware in ``folder``. Raises RuntimeError with the compiler's words: our C must compile."""
+    sources = [str(folder / name) for name in (*KERNELS, "network.c", *extra)]
+    command = [*host_compiler(), *WARNINGS, *flags, "-o", str(output), *sources]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command[:8])} ... failed:\n{result.stderr}")
+
+
+class HostLibrary:
+    """A loaded network; not for two threads at once, since all its memory is one arena.
+
+    ``predict``: uint8 images as :func:`spikenas.reference.run` takes them -> int32 logits [N, classes].
+    """
+
+    def __init__(self, model: IntegerModel, plan: MemoryPlan, path: Path) -> None:
+        self.model = model
+        self.plan = plan
+        layer = model.graph[model.graph.input]
+        assert isinstance(layer, Input)
+        self.shape = layer.shape if layer.static else (model.graph.timesteps, *layer.shape)
+        self.classes = model.graph.shapes[model.graph.output][0]
+        self._library = ctypes.CDLL(str(path))
+        self._library.spikenas_arena.restype = ctypes.POINTER(ctypes.c_uint8)
+
+    def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        """The integer logits. Raises ModelError on images of another shape."""
+        if images.dtype != np.uint8 or images.shape[1:] != self.shape:
+            raise ModelError(f"images are {images.dtype} {images.shape[1:]}: the network takes uint8 {self.shape}")
+        pixels = np.ascontiguousarray(images)
+        logits = np.zeros((len(images), self.classes), np.int32)
+        self._library.spikenas_classify_many(
+            ctypes.c_void_p(pixels.ctypes.data), ctypes.c_void_p(logits.ctypes.data), ctypes.c_size_t(len(images))
+        )
+        return logits
+
+    def watch(self, image: npt.NDArray[np.uint8], seen: Callable[[int, int, int, memoryview], None]) -> None:
+        """Run one image; ``seen(step, first, last, arena)`` after each step has computed steps first .. last - 1."""
+        arena = memoryview(
+            ctypes.cast(self._library.spikenas_arena(), ctypes.POINTER(ctypes.c_uint8 * self.plan.arena_bytes)).contents
+        )
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
+        probe = kind(lambda step, first, last: seen(step, first, last, arena))
+        self._library.spikenas_set_probe(probe)
+        try:
+            self.predict(image[np.newaxis])
+        finally:
+            self._library.spikenas_set_probe(None)
+
+
+@contextmanager
+def host_library(
+    model: IntegerModel, *, schedule: Schedule | None = None, flags: Sequence[str] = FAST
+) -> Iterator[HostLibrary]:
+    """Write, compile and load a model; the files are gone afterwards. Raises MissingTool, QuantizeError."""
+    with tempfile.TemporaryDirectory(prefix="spikenas-") as name:
+        folder = Path(name) / "firmware"
+        plan = write_firmware(model, folder, schedule=schedule)
+        source = (files("spikenas.deploy") / "runtime" / "host.c").read_text(encoding="utf-8")
+        (folder / "host.c").write_text(source, encoding="utf-8")
+        output = Path(name) / "network.so"
+        compile_sources(folder, output, [*flags, PROBE, "-shared", "-fPIC"], ["host.c"])
+        yield HostLibrary(model, plan, output)
+
+
+def predict(model: IntegerModel, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Integer logits [N, classes] of uint8 images, bit for bit those of :func:`spikenas.reference.run`."""
+    with host_library(model) as library:
+        return library.predict(images)

@@ -1,0 +1,29 @@
+/* Classifies the embedded sample images; returns how many gave other logits than the reference. */
+#include "spikenas.h"
+
+#include "samples.h"
+
+#if defined(SPIKENAS_HOST)
+#include <stdio.h>
+#endif
+
+int main(void) {
+    int wrong = 0;
+#if SAMPLE_COUNT > 0
+    for (int i = 0; i < SAMPLE_COUNT; ++i) {
+        int32_t logits[SPIKENAS_CLASSES];
+        const int winner = spikenas_classify(sample_images[i], logits);
+        int same = 1;
+        for (int j = 0; j < SPIKENAS_CLASSES; ++j) {
+            same = same && logits[j] == sample_logits[i][j];
+        }
+        wrong += !same;
+#if defined(SPIKENAS_HOST)
+        printf("sample %d: class %d, logits %s\n", i, winner, same ? "as expected" : "DIFFER");
+#else
+        (void)winner;
+#endif
+    }
+#endif
+    return wrong;
+}

@@ -1,0 +1,517 @@
+"""From an integer model and its memory plan to the tables that the C kernels execute.
+
+The dataclasses mirror the structs of ``runtime/spikenas_runtime.h`` field by field; arrays of constants are named
+and collected in :attr:`Tables.constants`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikenas.cost.flash import stored_bits
+from spikenas.cost.memory import (
+    EVENT_LIST_MAX,
+    PATCH_MAX,
+    SCRATCH,
+    Buffer,
+    MemoryPlan,
+    Schedule,
+    blocked,
+    is_alone,
+    max_events,
+    packed_bytes,
+    scratch,
+    value_bytes,
+)
+from spikenas.cost.steps import POINT, Group, Reading, Step, Term, Window, groups, map_size, stored_nodes
+from spikenas.deploy.bounds import INT32_MAX, Bounds, StepBounds, layer_bias, stays_within, step_bounds
+from spikenas.deploy.packing import pack_dense, pack_rows, pairs, unit_weights, weight_rows
+from spikenas.errors import QuantizeError
+from spikenas.graph import Conv2d, Input, Kind, Lif, Linear, Reset
+from spikenas.model import CURRENT_MAX, CURRENT_MIN, IntegerModel, decay_q
+
+Array = npt.NDArray[Any]
+
+ROW_WORDS_MAX = 2**16  # of one array of rows: the list of events holds 16-bit word indices
+UNIT_BITS = 32  # spikes that the event kernel reads at once
+SIZE_MAX = 2**15 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An array in flash."""
+
+    name: str
+    type: str
+    values: Array
+
+
+@dataclass(frozen=True, slots=True)
+class TermRow:
+    """``spk_term``; ``source`` and ``layer`` are for the reader."""
+
+    source: str
+    layer: str
+    place: tuple[int, int, int]
+    height: int
+    width: int
+    channels: int
+    map: tuple[int, int]
+    reading: Reading
+    form: str
+    delay: int
+    unit_bytes: int = 0
+    units: int = 0
+    bits: int = 0
+    pool_shift: int = 0
+    tap_by_tap: bool = False
+    whole_blocks: bool = False
+    across: int = 0
+    down: int = 0
+    tap_bytes: int = 0
+    line_bytes: int = 0
+    tap_words: int = 0
+    line_words: int = 0
+    row_words: int = 0
+    group_in: int = 0
+    group_out: int = 0
+    reciprocal: int = 0
+    first: int = 0
+    weights: str = "0"
+    window: Window = POINT
+    pool: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """``spk_group``."""
+
+    terms: tuple[TermRow, ...]
+    bias: str
+    channels: int
+    vote: int
+    shift: int
+    direct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronRow:
+    """``spk_neuron``."""
+
+    name: str
+    place: tuple[int, int, int]
+    membrane: int
+    scratch: int
+    threshold: str
+    norm_bias: str
+    norm_sign: str
+    decay: int
+    limit: int
+    subtract: bool
+    pixel_bytes: int
+    membrane_bytes: int
+    calm: bool
+    packed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """``spk_step``."""
+
+    name: str
+    groups: tuple[GroupRow, ...]
+    neurons: tuple[NeuronRow, ...]
+    bias: str
+    wide_bias: str
+    store: tuple[int, int, int]
+    store_kind: str
+    sums: int
+    fixed: int
+    partial: int
+    events: int
+    height: int
+    width: int
+    channels: int
+    blocked: int
+    event_limit: int
+    static_count: int
+    plain: bool
+    in_place: bool
+    wide: bool
+    shift: int
+    once: bool
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything that is generated."""
+
+    steps: tuple[StepRow, ...]
+    constants: tuple[Constant, ...]
+    input_offset: int
+    input_slot_mask: int
+    logits_offset: int
+
+    @property
+    def terms(self) -> list[TermRow]:
+        return [term for step in self.steps for group in step.groups for term in group.terms]
+
+
+def build_tables(model: IntegerModel, plan: MemoryPlan) -> Tables:
+    """The tables of a model on a plan. Raises QuantizeError, naming the node, when the kernels cannot compute it."""
+    graph = model.graph
+    _check(model)
+    stored = stored_nodes(graph)
+    work = [groups(graph, step, stored) for step in plan.steps]
+    bounds = step_bounds(model, plan.steps, work)
+    writer = _Writer(model, plan)
+    steps = tuple(writer.step(index, work[index], bounds[index]) for index in range(len(plan.steps)))
+    input_offset, _, slot_mask = writer.place(graph.input)
+    return Tables(steps, tuple(writer.constants), input_offset, slot_mask, writer.place(graph.output)[0])
+
+
+def _check(model: IntegerModel) -> None:
+    for node in model.graph.nodes:
+        layer = node.layer
+        if isinstance(layer, Conv2d | Linear) and not stored_bits(layer.weight_bits):
+            raise QuantizeError(f"node '{node.name}' has {layer.weight_bits}-bit weights: the C kernels take at most 8")
+        if isinstance(layer, Lif) and layer.membrane_bits > 16:
+            raise QuantizeError(
+                f"node '{node.name}' has {layer.membrane_bits}-bit membranes: the C kernels take at most 16"
+            )
+        for size in model.graph.shapes[node.name]:
+            if size > SIZE_MAX and not isinstance(layer, Input):
+                raise QuantizeError(f"node '{node.name}': {size} features are more than the C kernels' {SIZE_MAX}")
+
+
+@dataclass
+class _Writer:
+    """Collects constants while it fills the rows of the tables."""
+
+    model: IntegerModel
+    plan: MemoryPlan
+    constants: list[Constant] = field(default_factory=list)
+
+    @property
+    def layer_major(self) -> bool:
+        return self.plan.schedule is Schedule.LAYER_MAJOR
+
+    def step(self, index: int, work: tuple[Group, ...], bounds: StepBounds) -> StepRow:
+        graph, step = self.model.graph, self.plan.steps[index]
+        shape = graph.shapes[step.node]
+        logits = step.node == graph.output
+        alone = is_alone(work)
+        shift = int(self.model.weights[f"{work[0].layer}.shift"]) if alone and work[0].layer else 0
+        reads_real = any(term.reading is Reading.DENSE for group in work for term in group.terms)
+        narrow = bounds.total.within(CURRENT_MIN, CURRENT_MAX)
+        wide = logits or not narrow or shift > 0 or (alone and reads_real)
+        rows = _Rows(self, index)
+        group_rows = tuple(self._group(rows, step, group, alone, wide) for group in work)
+        rows.write()
+        part = scratch(graph, step, work, self.plan.schedule)
+        sums = self._buffer(f"{step.node}.{SCRATCH}").offset
+        fixed, partial = sums + part.sums, sums + part.sums + part.fixed
+        events, membranes = partial + part.partial, partial + part.partial + part.events
+        lifs = [name for name in step.writes if isinstance(graph[name], Lif)]
+        in_scratch = 2 * blocked(shape[0]) if self.layer_major else 0
+        neurons = tuple(self._neuron(name, membranes + i * in_scratch, bounds.total) for i, name in enumerate(lifs))
+        stores = step.node in step.writes and not isinstance(graph[step.node], Lif)
+        height, width = map_size(shape)
+        possible = sum(max_events(graph, group) for group in work)
+        static = sum(group.static for group in work)
+        return StepRow(
+            name=step.node,
+            groups=group_rows,
+            neurons=neurons,
+            store=self.place(step.node) if stores else (0, 0, 0),
+            store_kind="LOGITS" if logits else "CURRENT" if stores else "NOTHING",
+            sums=sums,
+            fixed=fixed,
+            partial=partial,
+            events=events,
+            height=height,
+            width=width,
+            channels=shape[0],
+            blocked=8 * -(-shape[0] // 8),
+            event_limit=possible if possible <= EVENT_LIST_MAX else EVENT_LIST_MAX - UNIT_BITS,
+            static_count=static if self.layer_major or static == len(work) else 0,
+            plain=not wide and _is_plain(group_rows),
+            in_place=stores and not logits and not wide and shape[0] % 16 == 0 and static in (0, len(work)),
+            wide=wide,
+            shift=shift,
+            once=static == len(work) and not lifs and not logits,
+            **self._step_bias(index, step, work, group_rows, wide, shift),
+        )
+
+    def _step_bias(
+        self, index: int, step: Step, work: tuple[Group, ...], rows: tuple[GroupRow, ...], wide: bool, shift: int
+    ) -> dict[str, str]:
+        """What the sums start from: the biases of the groups that are added directly."""
+        total = np.zeros(self.model.graph.shapes[step.node][0], np.int64)
+        for group, row in zip(work, rows, strict=True):
+            if row.direct and group.layer:
+                total += (layer_bias(self.model, group.layer) << shift) + (1 << shift >> 1)
+        if wide:
+            needed = bool(total.any())
+            return {"bias": "0", "wide_bias": self.add(f"bias_{index}", "int32_t", total) if needed else "0"}
+        return {"bias": self.add(f"bias_{index}", "uint32_t", pairs(total)), "wide_bias": "0"}
+
+    def _group(self, rows: _Rows, step: Step, group: Group, alone: bool, wide: bool) -> GroupRow:
+        graph, layer = self.model.graph, group.layer
+        channels = graph.shapes[step.node][0] * group.vote
+        shift = int(self.model.weights[f"{layer}.shift"]) if layer else 0
+        real = any(term.reading is Reading.DENSE for term in group.terms)
+        direct = alone or (shift == 0 and group.vote == 1 and (wide or not real))
+        bias = "0"
+        if layer and not direct and self.model.weights.get(f"{layer}.bias") is not None:
+            bias = self.add(f"group_bias_{len(self.constants)}", "int32_t", layer_bias(self.model, layer))
+        terms = tuple(row for term in group.terms for row in self._term(rows, group, term))
+        return GroupRow(terms, bias, channels, group.vote, 0 if direct else shift, direct)
+
+    def _term(self, rows: _Rows, group: Group, term: Term) -> list[TermRow]:
+        graph = self.model.graph
+        shape = graph.shapes[term.source]
+        height, width = map_size(shape)
+        form, unit_bytes, units = self._form(term.source)
+        base: dict[str, Any] = {
+            "source": term.source,
+            "layer": group.layer or "",
+            "place": self.place(term.source),
+            "height": height,
+            "width": width,
+            "channels": shape[0],
+            "map": term.map,
+            "reading": term.reading,
+            "form": form,
+            "delay": term.delay,
+            "unit_bytes": unit_bytes,
+            "units": units,
+            "window": term.window,
+            "pool": None if term.pool == POINT else term.pool,
+        }
+        for window in (term.window, term.pool):
+            if max(window.kernel) > SIZE_MAX or max(window.stride) > 255:
+                raise QuantizeError(f"node '{group.layer or term.source}': strides beyond 255 are not in the C kernels")
+        match term.reading:
+            case Reading.ROWS:
+                assert group.layer is not None
+                runs = self._runs(term, shape, units)
+                return [TermRow(**{**base, **runs, **part}) for part in rows.place(group.layer, term)]
+            case Reading.DENSE:
+                assert group.layer is not None
+                return [TermRow(**base, **self._dense(group.layer, term, shape[0]))]
+            case Reading.UNITS if group.layer is not None:
+                return [TermRow(**base, **self._units(group.layer, shape[0]))]
+            case Reading.POOL if graph.kinds[term.source] is Kind.CURRENT:
+                reciprocal, shift = mean_reciprocal(term.window.taps)
+                return [TermRow(**base, reciprocal=reciprocal, pool_shift=shift)]
+            case _:
+                return [TermRow(**base)]
+
+    def _runs(self, term: Term, shape: tuple[int, ...], units: int) -> dict[str, Any]:
+        """Whether the spikes of neighbouring taps can be read in one go, and how many pixels a tap has."""
+        pool = term.pool
+        height, width = map_size(shape)
+        tiled = pool.stride == pool.kernel and pool.padding == (0, 0) and max(pool.kernel) <= 255
+        ragged = units > 1 and (shape[0] % UNIT_BITS != 0 or pool != POINT)
+        inside = term.map[0] * pool.kernel[0] <= height and term.map[1] * pool.kernel[1] <= width
+        by_tap = ragged or not (tiled and inside)
+        down, across = (1, 1) if by_tap else pool.kernel
+        pixel_bytes = packed_bytes(shape[0])
+        return {
+            "tap_by_tap": by_tap,
+            "across": across,
+            "down": down,
+            "tap_bytes": across * pixel_bytes,
+            "line_bytes": width * pixel_bytes,
+        }
+
+    def _form(self, name: str) -> tuple[str, int, int]:
+        """(form, bytes a load, loads a pixel)."""
+        graph = self.model.graph
+        if isinstance(graph[name], Lif):
+            size = packed_bytes(graph.shapes[name][0])
+            return ("SPIKES", min(size, 4), -(-size // 4))
+        return ("PIXELS" if isinstance(graph[name], Input) else "CURRENTS", 0, 0)
+
+    def _dense(self, layer: str, term: Term, channels: int) -> dict[str, Any]:
+        node = self.model.graph[layer]
+        conv_groups = node.groups if isinstance(node, Conv2d) else 1
+        outputs = self.model.graph.shapes[layer][0]
+        weight = self._window_weight(layer, term)
+        packed = pack_dense(weight, conv_groups, PATCH_MAX)
+        name = self.add(f"weights_{layer}_{len(self.constants)}", "uint32_t", packed)
+        return {"weights": name, "group_in": channels // conv_groups, "group_out": outputs // conv_groups}
+
+    def _units(self, layer: str, channels: int) -> dict[str, Any]:
+        conv = self.model.graph[layer]
+        assert isinstance(conv, Conv2d)
+        group_in = channels // conv.groups
+        weight = unit_weights(self.model.weights[f"{layer}.weight"], conv.groups)
+        padded = np.pad(weight.reshape(-1), (0, -weight.size % 4))
+        return {
+            "weights": self.add(f"weights_{layer}_{len(self.constants)}", "int8_t", padded),
+            "group_in": group_in,
+            "group_out": conv.out_channels // conv.groups,
+            "reciprocal": quotient_reciprocal(group_in, channels),
+        }
+
+    def _window_weight(self, layer: str, term: Term) -> Array:
+        """[out, in / groups, h, w], of a Linear too."""
+        weight = self.model.weights[f"{layer}.weight"]
+        return weight if weight.ndim == 4 else weight.reshape(weight.shape[0], -1, *term.window.kernel)
+
+    def _neuron(self, name: str, scratch_offset: int, current: Bounds) -> NeuronRow:
+        graph, weights = self.model.graph, self.model.weights
+        layer = graph[name]
+        assert isinstance(layer, Lif)
+        channels = graph.shapes[name][0]
+        in_array = 0 if self.layer_major else -(-layer.membrane_bits // 8)
+        norm_bias = norm_sign = "0"
+        if layer.folded_norm:
+            norm_bias = self.add(f"norm_bias_{name}", "int16_t", weights[f"{name}.bias"])
+            signs = np.packbits(weights[f"{name}.sign"] < 0, bitorder="little")
+            norm_sign = self.add(f"norm_sign_{name}", "uint8_t", signs)
+        even = channels % 2 == 0
+        return NeuronRow(
+            name=name,
+            place=self.place(name),
+            membrane=self._buffer(f"{name}.membrane").offset if in_array else 0,
+            scratch=scratch_offset,
+            threshold=self.add(f"threshold_{name}", "uint32_t", pairs(weights[f"{name}.threshold"])),
+            norm_bias=norm_bias,
+            norm_sign=norm_sign,
+            decay=decay_q(layer),
+            limit=2 ** (layer.membrane_bits - 1) - 1,
+            subtract=layer.reset is Reset.SUBTRACT,
+            pixel_bytes=packed_bytes(channels),
+            membrane_bytes=in_array,
+            calm=not layer.folded_norm and stays_within(layer, current, graph.timesteps),
+            packed=even and layer.membrane_bits == 16 and not layer.folded_norm,
+        )
+
+    def place(self, name: str) -> tuple[int, int, int]:
+        """(offset, bytes of a slot, mask of slots)."""
+        graph, buffer = self.model.graph, self._buffer(name)
+        size = value_bytes(graph, name)
+        if self.layer_major:
+            return (buffer.offset, size, 0 if name in graph.static or name == graph.output else 0xFFFF)
+        return (buffer.offset, size, 1 if buffer.size_bytes == 2 * size else 0)
+
+    def _buffer(self, name: str) -> Buffer:
+        return next(buffer for buffer in self.plan.buffers if buffer.name == name)
+
+    def add(self, name: str, kind: str, values: Array) -> str:
+        self.constants.append(Constant(name, kind, values))
+        return name
+
+
+def _is_plain(rows: tuple[GroupRow, ...]) -> bool:
+    """Whether a step adds nothing but the rows of one term."""
+    terms = [term for row in rows for term in row.terms]
+    return len(terms) == 1 and terms[0].reading is Reading.ROWS and not terms[0].delay and not terms[0].tap_by_tap
+
+
+@dataclass
+class _Rows:
+    """The rows of weights of one step, laid out in as few arrays as 16-bit word indices allow."""
+
+    writer: _Writer
+    step: int
+    arrays: list[tuple[int, int, list[Array]]] = field(default_factory=list)
+    placed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def place(self, layer: str, term: Term) -> list[dict[str, Any]]:
+        """Fields of the terms that read ``term.source`` through the weights of ``layer``."""
+        if layer not in self.placed:
+            self.placed[layer] = self._lay(layer, term)
+        return self.placed[layer]
+
+    def _lay(self, layer: str, term: Term) -> list[dict[str, Any]]:
+        node = self.writer.model.graph[layer]
+        assert isinstance(node, Conv2d | Linear)
+        bits, node_width = stored_bits(node.weight_bits), self.writer.model.graph.shapes[layer][0]
+        rows = pack_rows(weight_rows(self.writer.model.weights[f"{layer}.weight"], term.window.kernel), bits)
+        parts = []
+        for top, left, piece in _pieces(rows):
+            if piece.size > ROW_WORDS_MAX:
+                raise QuantizeError(
+                    f"node '{layer}': {4 * piece.size} bytes of weights meet one pixel, the C kernels take at most "
+                    f"{4 * ROW_WORDS_MAX}: use fewer channels or bits"
+                )
+            (pad_y, pad_x), window = term.window.padding, term.window
+            name, first = self._array(bits, piece)
+            parts.append(
+                {
+                    "weights": name,
+                    "first": first,
+                    "bits": bits,
+                    "row_words": rows.shape[3],
+                    "whole_blocks": bits == 8 and rows.shape[3] % 4 == 0 and node_width == 4 * rows.shape[3],
+                    "tap_words": rows.shape[2] * rows.shape[3],
+                    "line_words": piece.shape[1] * rows.shape[2] * rows.shape[3],
+                    "window": Window((piece.shape[0], piece.shape[1]), window.stride, (pad_y - top, pad_x - left)),
+                }
+            )
+        return parts
+
+    def _array(self, bits: int, piece: Array) -> tuple[str, int]:
+        """The array that takes the rows, and the word at which they start."""
+        words = piece.shape[3]
+        for index, (have_bits, have_words, pieces) in enumerate(self.arrays):
+            used = sum(part.size for part in pieces)
+            if (have_bits, have_words) == (bits, words) and used + piece.size <= ROW_WORDS_MAX:
+                pieces.append(piece)
+                return f"rows_{self.step}_{index}", used
+        self.arrays.append((bits, words, [piece]))
+        return f"rows_{self.step}_{len(self.arrays) - 1}", 0
+
+    def write(self) -> None:
+        for index, (_, _, pieces) in enumerate(self.arrays):
+            joined = np.concatenate([piece.reshape(-1) for piece in pieces])
+            self.writer.add(f"rows_{self.step}_{index}", "uint32_t", joined)
+
+
+def _pieces(rows: Array) -> list[tuple[int, int, Array]]:
+    """(top, left, rows) of parts of a window, each of which 16-bit word indices can reach."""
+    if rows.size <= ROW_WORDS_MAX:
+        return [(0, 0, rows)]
+    height = ROW_WORDS_MAX // prod(rows.shape[1:])
+    if height:
+        return [(top, 0, rows[top : top + height]) for top in range(0, rows.shape[0], height)]
+    width = max(ROW_WORDS_MAX // prod(rows.shape[2:]), 1)
+    return [
+        (top, left, rows[top : top + 1, left : left + width])
+        for top in range(rows.shape[0])
+        for left in range(0, rows.shape[1], width)
+    ]
+
+
+def mean_reciprocal(taps: int) -> tuple[int, int]:
+    """(reciprocal, shift) with floor(n / (2 taps)) == (n * reciprocal >> 32) >> shift for every n < 2**17 taps.
+
+    >>> mean_reciprocal(9)
+    (3817748708, 4)
+    """
+    shift = 0
+    while (2 ** (33 + shift) + 2 * taps - 1) // (2 * taps) < 2**32:
+        shift += 1
+    reciprocal = -(-(2 ** (32 + shift)) // (2 * taps))
+    largest = 2**17 * taps
+    if largest * (reciprocal * 2 * taps - 2 ** (32 + shift)) >= 2 ** (32 + shift) or largest > INT32_MAX:
+        raise QuantizeError(f"a pooling of {taps} values: the C kernels take the mean of at most 16383")
+    return reciprocal, shift
+
+
+def quotient_reciprocal(divisor: int, limit: int) -> int:
+    """m with n // divisor == (n * m) >> 16 for every n < limit."""
+    m = -(-(2**16) // divisor)
+    numbers = np.arange(limit, dtype=np.int64)
+    if ((numbers * m) >> 16 != numbers // divisor).any():
+        raise QuantizeError(f"groups of {divisor} in {limit} channels: too many for the C kernels")
+    return m

@@ -1,0 +1,233 @@
+"""The C kernels against the numpy reference, bit for bit, on this computer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks_deploy import random_graph, random_images, random_weights
+from test_cost import measured_network, skip_network
+
+from spikenas.cost.flash import constant_bytes
+from spikenas.cost.memory import Schedule, legal_schedules
+from spikenas.cost.steps import groups, stored_nodes
+from spikenas.deploy.c_writer import write_firmware
+from spikenas.deploy.compare import Difference, first_difference
+from spikenas.deploy.host_library import HostLibrary, host_library, predict
+from spikenas.deploy.packing import pack_dense, pack_rows
+from spikenas.deploy.tables import build_tables, mean_reciprocal, quotient_reciprocal
+from spikenas.errors import ModelError, QuantizeError, RunError
+from spikenas.graph import Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
+from spikenas.model import IntegerModel
+from spikenas.reference import Trace, run
+
+PLAIN = ("-O1",)
+SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DSPIKENAS_HOST")
+
+
+def random_model(seed: int) -> IntegerModel | None:
+    """A random model; None where the graph has a norm that cannot be folded."""
+    try:
+        scale, threshold = (1.0, 0.2)[seed % 2], (150, 20, 60)[seed % 3]
+        return random_weights(random_graph(seed), seed, scale=scale, threshold=threshold)
+    except ModelError:
+        return None
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+def test_both_schedules_give_the_logits_of_the_reference(schedule: Schedule) -> None:
+    model = random_weights(measured_network(), 0, scale=0.3, threshold=250)
+    images = random_images(model.graph, 3, 0)
+    with host_library(model, schedule=schedule) as library:
+        assert np.array_equal(library.predict(images), run(model, images).outputs)
+        assert library.plan.schedule is schedule
+
+
+def test_feedback() -> None:
+    model = random_weights(skip_network(feedback=True), 1)
+    images = random_images(model.graph, 5, 1)
+    expected = run(model, images)
+    assert 0.02 < expected.values["s2"].mean() < 0.9
+    assert np.array_equal(predict(model, images), expected.outputs)
+
+
+def watched(library: HostLibrary, image: npt.NDArray[np.uint8], trace: Trace, number: int) -> list[Difference]:
+    """Every step that left something else in the arena than image ``number`` of the trace."""
+    found: list[Difference] = []
+    steps = 0
+
+    def seen(step: int, first: int, last: int, arena: memoryview) -> None:
+        nonlocal steps
+        steps += 1
+        graph, plan = library.model.graph, library.plan
+        if difference := first_difference(graph, plan, step, range(first, last), arena, trace, number):
+            found.append(difference)
+
+    library.watch(image, seen)
+    assert steps >= len(library.plan.steps)
+    return found
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([PLAIN, ("-O2", "-DSPK_VECTORS")]))
+def test_random_networks(seed: int, flags: tuple[str, ...]) -> None:
+    model = random_model(seed)
+    if model is None:
+        return
+    images = random_images(model.graph, 3, seed)
+    trace = run(model, images)
+    for schedule in legal_schedules(model.graph):
+        with host_library(model, schedule=schedule, flags=flags) as library:
+            assert np.array_equal(library.predict(images), trace.outputs)
+            assert watched(library, images[1], trace, 1) == []
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 2**31))
+def test_sanitizers_find_nothing(seed: int) -> None:
+    check_sanitized(seed)
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing_in_200_networks() -> None:
+    assert sum(check_sanitized(seed) for seed in range(260)) >= 200
+
+
+def check_sanitized(seed: int) -> bool:
+    """Run the samples of a random network under the address and undefined-behaviour sanitizers."""
+    model = random_model(seed)
+    if model is None:
+        return False
+    schedules = legal_schedules(model.graph)
+    folder = Path(f"/tmp/spikenas-sanitized-{seed}")
+    try:
+        write_firmware(
+            model, folder, samples=random_images(model.graph, 2, seed), schedule=schedules[seed % len(schedules)]
+        )
+        flags = f"CFLAGS={' '.join(SANITIZERS)}"
+        result = subprocess.run(["make", "-C", str(folder), flags], capture_output=True, text=True, check=False)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("as expected") == 2
+    return True
+
+
+def test_the_makefile_builds_and_runs_the_samples(tmp_path: Path) -> None:
+    model = random_weights(skip_network(), 0)
+    write_firmware(model, tmp_path / "firmware", samples=random_images(model.graph, 40, 0))
+    result = subprocess.run(["make", "-C", str(tmp_path / "firmware")], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("logits as expected") == 16
+    sources = "".join((tmp_path / "firmware" / name).read_text() for name in ("steps.c", "rows.c", "neurons.c"))
+    assert "malloc" not in sources
+    assert "float" not in sources
+
+
+def test_a_wrong_weight_is_named_by_layer_timestep_and_index() -> None:
+    model = random_weights(skip_network(), 0)
+    images = random_images(model.graph, 1, 0)
+    weights = {name: array.copy() for name, array in model.weights.items()}
+    weights["conv.weight"][3, 2, 1, 1] += -100 if weights["conv.weight"][3, 2, 1, 1] > 0 else 100
+    trace = run(IntegerModel(model.graph, weights, model.output_scale), images)
+    with host_library(model) as library:
+        first = watched(library, images[0], trace, 0)[0]
+    assert first.layer == "s2"
+    assert first.index[0] == 3  # the output channel of that weight
+    assert "layer 's2' differs at timestep" in str(first)
+
+
+def test_constants_are_as_large_as_predicted() -> None:
+    sizes = {"uint32_t": 4, "int32_t": 4, "int16_t": 2, "int8_t": 1, "uint8_t": 1}
+    for graph in (measured_network(), skip_network()):
+        model = random_weights(graph, 0, scale=0.3, threshold=250)
+        with host_library(model) as library:
+            plan = library.plan
+        work = [groups(model.graph, step, stored_nodes(model.graph)) for step in plan.steps]
+        tables = build_tables(model, plan)
+        arrays = sum(constant.values.size * sizes[constant.type] for constant in tables.constants)
+        rows = 64 * len(plan.steps) + 88 * len(tables.terms) + 16 * sum(len(s.groups) for s in tables.steps)
+        rows += 44 * sum(len(s.neurons) for s in tables.steps)
+        assert sum(constant_bytes(model.graph, plan, work).values()) == pytest.approx(arrays + rows, abs=160)
+
+
+# --- packing ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_rows_unpack_plane_by_plane(bits: int) -> None:
+    limit = 2 ** (bits - 1) - 1
+    row = np.random.default_rng(bits).integers(-limit, limit + 1, 21)
+    words = pack_rows(row[np.newaxis], bits)[0]
+    planes, found = 8 // bits, []
+    for word in words.tolist():
+        for plane in range(planes):
+            lanes = [(word >> (8 * byte + bits * plane)) & (2**bits - 1) for byte in range(4)]
+            found += [lanes[0] - limit, lanes[2] - limit, lanes[1] - limit, lanes[3] - limit]
+    assert found[:21] == row.tolist()
+    assert not any(found[21:])
+
+
+def test_dense_weights_are_cut_into_patches() -> None:
+    weight = np.arange(2 * 1 * 1 * 6).reshape(2, 1, 1, 6) - 6
+    words = pack_dense(weight, 1, 4)
+    unpacked = words.view(np.int8).reshape(-1, 4)[:, [0, 2, 1, 3]].tolist()
+    assert unpacked == [[-6, -5, -4, -3], [0, 1, 2, 3], [-2, -1, 0, 0], [4, 5, 0, 0]]
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 6, 9, 25, 49, 64, 121, 1024, 16383])
+def test_the_mean_is_exact(taps: int) -> None:
+    reciprocal, shift = mean_reciprocal(taps)
+    assert reciprocal < 2**32
+    sums = np.unique(np.concatenate([np.arange(-3000, 3000), np.array([-32768, -32767, 32766, 32767]) * taps]))
+    for total in sums.tolist():
+        positive = 2 * total + taps + 65536 * taps
+        found = ((positive * reciprocal) >> 32 >> shift) - 32768
+        assert found == int(Fraction(2 * total + taps, 2 * taps).__floor__())
+
+
+def test_quotients_are_exact() -> None:
+    for divisor in (1, 2, 3, 5, 7, 12, 48):
+        m = quotient_reciprocal(divisor, 500)
+        assert [(n * m) >> 16 for n in range(500)] == [n // divisor for n in range(500)]
+
+
+# --- what is refused --------------------------------------------------------------------------------------
+
+
+def small(weight_bits: int = 8, membrane_bits: int = 16) -> Graph:
+    g = GraphBuilder()
+    image = g.add(Input((1, 4, 4)), name="image")
+    lif = g.add(Lif(membrane_bits=membrane_bits), g.add(Conv2d(2, weight_bits=weight_bits), image, name="c"), name="s")
+    g.add(Output(), g.add(Mean(), g.add(Linear(2), g.add(Flatten(), lif))))
+    return g.build(2)
+
+
+def test_what_the_kernels_cannot_do_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(QuantizeError, match="node 'c' has 9-bit weights: the C kernels take at most 8"):
+        write_firmware(random_weights(small(weight_bits=9), 0), tmp_path / "a")
+    with pytest.raises(QuantizeError, match="node 's' has 24-bit membranes"):
+        write_firmware(random_weights(small(membrane_bits=24), 0), tmp_path / "b")
+
+
+def test_a_folder_with_other_files_is_not_emptied(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    model = random_weights(small(), 0)
+    with pytest.raises(RunError, match="holds other files"):
+        write_firmware(model, tmp_path)
+    write_firmware(model, tmp_path / "new")
+    write_firmware(model, tmp_path / "new")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    model = random_weights(small(), 0)
+    with host_library(model) as library, pytest.raises(ModelError, match="the network takes uint8"):
+        library.predict(np.zeros((1, 1, 5, 4), np.uint8))
