@@ -1,0 +1,108 @@
+"""Verbs that only look: spikenas cost, spaces, targets. None of them loads torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cost.budget import format_bytes
+from spikenas.cost.cost import Cost, estimate
+from spikenas.cost.target import DEFAULT_TARGET, TARGETS, load_target
+from spikenas.errors import InputError
+from spikenas.space.space import SPACES, load_space
+
+SpaceOption = Annotated[str, typer.Option("--space", help="Search space; see `spikenas spaces`.")]
+TargetOption = Annotated[str, typer.Option("--target", help="Device; see `spikenas targets`.")]
+
+
+def cost(
+    genotype: Annotated[str, typer.Argument(help="A genotype string, as `spikenas run` prints it.")],
+    space: SpaceOption = "embedded",
+    input: Annotated[str, typer.Option("--input", help="Image shape, channels x height x width.")] = "3x32x32",
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
+    target: TargetOption = DEFAULT_TARGET,
+    as_json: JsonOption = False,
+) -> None:
+    """Flash, RAM, operations, energy and latency of one network, layer by layer.
+
+    Example: `spikenas cost "0303 0030 2002 0200/p4" --space snasnet --input 3x32x32 --classes 10`
+    """
+    device = load_target(target)
+    chosen = load_space(space)
+    graph = chosen.lower(chosen.parse(genotype), parse_shape(input), classes)
+    result = estimate(graph, device)
+    if as_json:
+        return print_json({"genotype": genotype, "space": space, "parameters": graph.parameter_count, "cost": result})
+    _print_cost(result, graph.parameter_count)
+
+
+def spaces(as_json: JsonOption = False) -> None:
+    """The search spaces, with the number of networks in each."""
+    rows = [(name, load_space(name)) for name in SPACES]
+    if as_json:
+        return print_json({name: {"count": space.count(), "summary": space.summary} for name, space in rows})
+    print_table(
+        "Search spaces", ["space", "networks", "what"], [[name, f"{s.count():.3g}", s.summary] for name, s in rows]
+    )
+
+
+def targets(as_json: JsonOption = False) -> None:
+    """The devices spikenas knows."""
+    if as_json:
+        return print_json(TARGETS)
+    print_table(
+        "Targets",
+        ["target", "core", "flash", "RAM", "clock", "note"],
+        [
+            [
+                t.name,
+                t.core,
+                format_bytes(t.flash_bytes),
+                format_bytes(t.ram_bytes),
+                f"{t.clock_hz // 10**6} MHz",
+                t.note,
+            ]
+            for t in TARGETS.values()
+        ],
+    )
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """(C, H, W) from "3x32x32". Raises InputError."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"image shape '{text}': write channels x height x width, such as 3x32x32")
+    return tuple(int(part) for part in parts)
+
+
+def _print_cost(cost: Cost, parameters: int) -> None:
+    rows = [
+        [
+            layer.name,
+            layer.kind,
+            "x".join(map(str, layer.shape)),
+            f"{layer.parameters:,}",
+            f"{layer.flash_bytes:,}",
+            f"{layer.ram_bytes:,}",
+            f"{layer.macs:,.0f}",
+            f"{layer.synops:,.0f}",
+            f"{layer.energy_nj:,.1f}",
+        ]
+        for layer in cost.layers
+        if layer.flash_bytes or layer.ram_bytes or layer.macs or layer.synops
+    ]
+    columns = ["layer", "kind", "shape", "parameters", "flash B", "RAM B", "MACs", "synops", "energy nJ"]
+    print_table(f"Cost on {cost.target} ({cost.plan.schedule.value} schedule)", columns, rows)
+    peak = cost.plan.peak_step
+    print(f"parameters {parameters:,}")
+    print(f"flash      {cost.flash_bytes:,} bytes ({format_bytes(cost.flash_bytes)})")
+    print(
+        f"RAM        {cost.ram_bytes:,} bytes ({format_bytes(cost.ram_bytes)}): arena {cost.plan.arena_bytes:,}, "
+        f"stack {cost.plan.stack_bytes:,}; it peaks while computing {peak.node}"
+    )
+    print(
+        f"energy     {cost.energy_nj:,.0f} nJ per inference at 45 nm: {cost.synops:,.0f} synops, {cost.macs:,.0f} MACs"
+    )
+    print(f"latency    at most {cost.latency_ms:,.1f} ms estimated, {cost.instructions:,.0f} instructions")

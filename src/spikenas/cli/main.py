@@ -1,0 +1,78 @@
+"""Verbs and the one place where errors become a line and an exit code (0 done, 2 bad input, 3 nothing fits)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from spikenas import __version__
+from spikenas.cli import export_verbs, inspect_verbs, run_verbs, study_verbs
+from spikenas.errors import SpikenasError
+
+# typer brings its own copy of click or uses the installed one, by version; either way this is its base of usage errors.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
+
+app = typer.Typer(
+    name="spikenas",
+    help="Find, train and quantize a spiking neural network that provably fits your device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"spikenas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find, train and quantize a spiking neural network that provably fits your device."""
+
+
+app.command()(run_verbs.run)
+app.command()(inspect_verbs.cost)
+app.command()(inspect_verbs.spaces)
+app.command()(inspect_verbs.targets)
+app.command()(export_verbs.export)
+app.command("import")(export_verbs.import_)
+app.command()(study_verbs.show)
+app.command()(study_verbs.compare)
+app.add_typer(study_verbs.studies_app, name="studies")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
+    try:
+        result = app(arguments, prog_name="spikenas", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except SpikenasError as error:
+        return _refuse(str(error), error.exit_code, as_json)
+    except UsageError as error:
+        words = error.format_message() if hasattr(error, "format_message") else str(error)
+        return _refuse(" ".join(words.split()), 2, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        return _refuse("stopped; nothing finished is lost, the same command goes on from here", 130, as_json)
+
+
+def _refuse(message: str, code: int, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": message, "exit_code": code}))
+    print(f"spikenas: {message}", file=sys.stderr)
+    return code
+
+
+def script() -> None:
+    """Entry point of the installed command."""
+    raise SystemExit(main())

@@ -1,0 +1,90 @@
+"""Stages, bars and decisions of a run, drawn on stderr so that stdout stays for results."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from spikenas.search.trial import TRAIN, Trial
+from spikenas.snn.train import BatchStats, EpochStats
+
+REDRAW_SECONDS = 0.1
+
+
+class RunProgress:
+    """An observer of :func:`spikenas.pipeline.run`; on a terminal it draws a live line, elsewhere plain lines."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.trials, self.rejected, self.drawn = 0, 0, 0.0
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def stage(self, name: str, detail: str) -> None:
+        self._close()
+        self.console.print(f"[bold]{name}[/bold]  {detail}", highlight=False)
+
+    def message(self, text: str) -> None:
+        self.console.print(f"  {text}", style="dim", highlight=False)
+
+    def trial(self, trial: Trial) -> None:
+        self.trials += 1
+        self.rejected += not trial.done
+        if trial.measure == TRAIN:
+            accuracy = "failed: " + trial.reason if trial.accuracy is None else f"{100 * trial.accuracy:.1f}%"
+            self.message(f"{accuracy} after {trial.epochs} epochs: {trial.genotype}")
+        elif self._due():
+            self._draw(self.trials, None, "screening", f"{self.rejected:,} over budget")
+
+    def batch(self, stats: BatchStats) -> None:
+        last = stats.epoch == stats.epochs and stats.batch == stats.batches
+        if self._due() or last:
+            done = (stats.epoch - 1) * stats.batches + stats.batch
+            figures = (
+                f"loss {stats.loss:.3f}  accuracy {100 * stats.accuracy:.1f}%  spikes {100 * stats.spike_rate:.0f}%  "
+                f"{stats.samples_per_s:,.0f} images/s"
+            )
+            self._draw(done, stats.epochs * stats.batches, f"epoch {stats.epoch}/{stats.epochs}", figures)
+
+    def epoch(self, stats: EpochStats) -> None:
+        if not self.console.is_terminal:
+            self.message(
+                f"epoch {stats.epoch}: loss {stats.train_loss:.3f}, train {100 * stats.train_accuracy:.1f}%, "
+                f"validation {100 * stats.val_accuracy:.1f}%, {stats.seconds:.1f} s"
+            )
+
+    def _due(self) -> bool:
+        return time.monotonic() - self.drawn > REDRAW_SECONDS
+
+    def _draw(self, done: int, total: int | None, description: str, figures: str) -> None:
+        self.drawn = time.monotonic()
+        if self.task is None:
+            self.task = self.bar.add_task(description, total=total or done, figures=figures)
+        self.bar.update(self.task, completed=done, total=total or done, description=description, figures=figures)
+
+    def _close(self) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None

@@ -1,0 +1,174 @@
+"""spikenas studies, show, compare: what searches have found. None of them loads torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.run.store_recovery import recover_study
+from spikenas.run.studies import StudySummary, compare_studies, export_study, list_studies, show_study
+from spikenas.search.trial import Trial
+
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, as given to --out.")]
+StoreOption = Annotated[str | None, typer.Option("--store", help="postgresql://..., where the run keeps its study.")]
+
+studies_app = typer.Typer(help="List studies; `export` and `recover` one.", invoke_without_command=True)
+
+
+@studies_app.callback()
+def studies(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option("--in", help="Folder with runs in it or below.")] = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """The studies of all runs below a folder.
+
+    Example: `spikenas studies --in runs`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    found = list_studies(folder)
+    if as_json:
+        return print_json(found)
+    print_table(
+        f"Studies in {folder}",
+        ["study", "data", "space", "state", "trials", "trained", "failed", "best"],
+        [_summary_row(summary) for summary in found],
+    )
+    for summary in found:
+        if summary.problem:
+            print(summary.problem)
+
+
+@studies_app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="File to write; it ends in .parquet or .csv.")],
+    epochs: Annotated[bool, typer.Option("--epochs", help="The training curves instead of the trials.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a study's trials to a table.
+
+    Example: `spikenas studies export runs/demo --to trials.parquet`
+    """
+    rows = export_study(run, to, epochs=epochs)
+    if as_json:
+        return print_json({"rows": rows, "file": to})
+    print(f"{rows:,} rows  {to}")
+
+
+@studies_app.command()
+def recover(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Save what can be read of a damaged study; `spikenas run` then goes on with it.
+
+    Example: `spikenas studies recover runs/demo`
+    """
+    recovery = recover_study(run)
+    if as_json:
+        return print_json(recovery)
+    if recovery.damaged is None:
+        print(f"in order, {recovery.trials:,} trials; nothing was changed")
+    else:
+        print(
+            f"saved {recovery.trials:,} trials and {recovery.epochs:,} epochs; the damaged file is {recovery.damaged}"
+        )
+        print("next    the command that began this run: it measures again what is missing")
+
+
+def show(run: RunArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """What a study did and found.
+
+    Example: `spikenas show runs/demo`
+    """
+    details = show_study(run, store)
+    if as_json:
+        return print_json(details)
+    summary = details.summary
+    rows = [
+        ["state", "finished" if summary.finished else "not finished"],
+        [
+            "trials",
+            f"{summary.trials:,}: {summary.done:,} done, {summary.rejected:,} over budget, {summary.failed:,} failed",
+        ],
+        ["trained", f"{summary.trained:,}"],
+        ["seconds in trials", f"{summary.seconds:,.1f}"],
+        *([f"seconds in {stage}", f"{seconds:,.1f}"] for stage, seconds in details.stages.items()),
+        *([f"failed, {count:,} times", reason] for reason, count in details.failures.items()),
+    ]
+    print_table(f"Study {summary.name}", ["", ""], rows)
+    print_table("Best trials", TRIAL_COLUMNS, [_trial_row(trial) for trial in details.top])
+
+
+def compare(
+    first: RunArgument,
+    second: Annotated[Path, typer.Argument(help="Folder of another run.")],
+    as_json: JsonOption = False,
+) -> None:
+    """What two studies were told and found, side by side.
+
+    Example: `spikenas compare runs/a runs/b`
+    """
+    found = compare_studies(first, second)
+    if as_json:
+        return print_json(found)
+    one, two = found.first, found.second
+    rows = [[name, _text(a), _text(b)] for name, (a, b) in found.settings.items()]
+    rows += [[name, *(f"{getattr(summary, name):,}" for summary in (one, two))] for name in COUNTS]
+    rows += [["seconds", f"{one.seconds:,.1f}", f"{two.seconds:,.1f}"]]
+    rows += [["best", _best(one.best), _best(two.best)]]
+    rows += [["its genotype", *("" if s.best is None else s.best.genotype for s in (one, two))]]
+    rows += [["measured by it alone", f"{found.only_first:,}", f"{found.only_second:,}"]]
+    print_table("Comparison", ["", one.name, two.name], rows)
+    print(f"both measured {found.same + len(found.differing):,} networks the same way: {found.same:,} with one result")
+    for a, b in found.differing[:SHOWN]:
+        print(f"  {a.genotype} {a.measure}: {_best(a)} and {_best(b)}")
+
+
+COUNTS = ("trials", "done", "rejected", "failed", "trained")
+SHOWN = 10
+TRIAL_COLUMNS: Sequence[str] = ("trial", "genotype", "measure", "epochs", "accuracy", "score", "flash B", "RAM B", "nJ")
+
+
+def _summary_row(summary: StudySummary) -> list[str]:
+    if summary.problem:
+        return [summary.name, "", "", "cannot be read", "", "", "", ""]
+    return [
+        summary.name,
+        _text(summary.settings.get("data")),
+        _text(summary.settings.get("space")),
+        "finished" if summary.finished else "not finished",
+        f"{summary.trials:,}",
+        f"{summary.trained:,}",
+        f"{summary.failed:,}",
+        _best(summary.best),
+    ]
+
+
+def _trial_row(trial: Trial) -> list[str]:
+    return [
+        str(trial.number),
+        trial.genotype,
+        trial.measure,
+        str(trial.epochs or ""),
+        "" if trial.accuracy is None else f"{100 * trial.accuracy:.2f}%",
+        "" if trial.score is None else f"{trial.score:.4g}",
+        "" if trial.flash_bytes is None else f"{trial.flash_bytes:,}",
+        "" if trial.ram_bytes is None else f"{trial.ram_bytes:,}",
+        "" if trial.energy_nj is None else f"{trial.energy_nj:,.0f}",
+    ]
+
+
+def _best(trial: Trial | None) -> str:
+    if trial is None or not trial.done:
+        return "none" if trial is None else trial.state.value
+    if trial.accuracy is not None:
+        return f"{100 * trial.accuracy:.2f}% after {trial.epochs} epochs"
+    return f"score {trial.score:.4g}" if trial.score is not None else "done"
+
+
+def _text(value: Any) -> str:
+    return "default" if value is None else str(value)

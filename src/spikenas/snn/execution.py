@@ -1,0 +1,154 @@
+"""The order in which a graph is computed, for whoever knows how to compute its nodes.
+
+Every value has a leading time axis: [1, B, ...] where the graph is static (computed once), [T, B, ...] otherwise.
+Nodes run on all steps at once, time folded into the batch; only those of a feedback loop run step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from spikenas.errors import ModelError
+from spikenas.graph import Graph, Input, Lif, Mean, Output
+
+Watch = Callable[[str, Tensor], Tensor | None]
+"""Is shown each node's name and output, time first (inside a feedback loop one step a call); what it returns, if
+anything, replaces the output. Mean and Output come after all steps and are not shown."""
+
+
+class Arithmetic(Protocol):
+    """How to compute nodes; ``x`` and results are [T or 1, B, ...], in ``step`` [B, ...]."""
+
+    def image(self, images: Tensor) -> Tensor: ...
+    def sequence(self, name: str, x: Tensor) -> Tensor: ...
+    def step(self, name: str, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]: ...
+    def compute(self, name: str, inputs: list[Tensor]) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Nodes computed together: one node for all steps, or the nodes of a feedback loop step by step."""
+
+    nodes: tuple[str, ...]
+    loops: bool
+
+
+class Execution:
+    """The stages of a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.stages = stages(graph)
+        self.last_reader = _last_reader(graph, self.stages)
+
+    def run(self, arithmetic: Arithmetic, images: Tensor, watch: Watch | None = None) -> Tensor:
+        """What enters the Mean, [T, B, classes].
+
+        ``images``: [B, C, H, W], or [B, T, C, H, W] if the Input is not static. Raises ModelError for another shape.
+        """
+        self._check(images)
+        values: dict[str, Tensor] = {}
+        for number, stage in enumerate(self.stages):
+            if stage.loops:
+                values |= self._loop(arithmetic, stage.nodes, values, watch)
+            else:
+                (name,) = stage.nodes
+                values[name] = _watched(watch, name, self._at_once(arithmetic, name, values, images))
+            for name in [name for name in values if self.last_reader[name] <= number]:
+                del values[name]
+        (outputs,) = values.values()
+        return outputs.expand(self.graph.timesteps, *outputs.shape[1:])
+
+    def _at_once(self, arithmetic: Arithmetic, name: str, values: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """A node outside every loop, all steps together."""
+        layer = self.graph[name]
+        if isinstance(layer, Input):
+            images = arithmetic.image(images)
+            return images[None] if layer.static else images.transpose(0, 1)
+        inputs = [
+            self._delayed(values[edge.source]) if edge.delay else values[edge.source]
+            for edge in self.graph.sources[name]
+        ]
+        return arithmetic.sequence(name, inputs[0]) if isinstance(layer, Lif) else arithmetic.compute(name, inputs)
+
+    def _loop(
+        self, arithmetic: Arithmetic, nodes: tuple[str, ...], before: Mapping[str, Tensor], watch: Watch | None
+    ) -> dict[str, Tensor]:
+        """The nodes of a feedback loop, step by step."""
+        steps: dict[str, list[Tensor]] = {name: [] for name in nodes}
+        membranes: dict[str, Tensor] = {}
+        for t in range(self.graph.timesteps):
+            for name in nodes:
+                if t and name in self.graph.static:
+                    continue
+                inputs = [
+                    _at(steps[edge.source] if edge.source in steps else before[edge.source], t - edge.delay)
+                    for edge in self.graph.sources[name]
+                    if t >= edge.delay
+                ]
+                if isinstance(self.graph[name], Lif):
+                    spikes, membranes[name] = arithmetic.step(name, inputs[0][0], membranes.get(name))
+                    value = spikes[None]
+                else:
+                    value = arithmetic.compute(name, inputs)
+                steps[name].append(_watched(watch, name, value))
+        return {name: torch.cat(values) for name, values in steps.items()}
+
+    def _delayed(self, x: Tensor) -> Tensor:
+        x = x.expand(self.graph.timesteps, *x.shape[1:])
+        return torch.cat((torch.zeros_like(x[:1]), x[:-1]))
+
+    def _check(self, images: Tensor) -> None:
+        layer = self.graph[self.graph.input]
+        assert isinstance(layer, Input)
+        expected = layer.shape if layer.static else (self.graph.timesteps, *layer.shape)
+        if tuple(images.shape[1:]) != expected:
+            raise ModelError(f"images are {tuple(images.shape[1:])}: the network takes {expected}")
+
+
+def stages(graph: Graph) -> tuple[Stage, ...]:
+    """The nodes before the Mean, in order; those from a delayed edge's target to its later source form a loop."""
+    names = list(graph.layers)
+    position = {name: i for i, name in enumerate(names)}
+    spans = sorted((position[e.target], position[e.source]) for e in graph.edges if e.delay)
+    spans = [(first, last) for first, last in spans if first <= last]
+    found: list[Stage] = []
+    start = 0
+    while start < len(names):
+        end, loops = start, False
+        for first, last in spans:
+            if start <= first <= end:
+                end, loops = max(end, last), True
+        nodes = tuple(name for name in names[start : end + 1] if not isinstance(graph[name], Mean | Output))
+        if nodes:
+            found.append(Stage(nodes, loops))
+        start = end + 1
+    return tuple(found)
+
+
+def folded(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
+    """``layer`` on [T, B, C, H, W] as if it were [T * B, C, H, W]."""
+    y = layer(x.flatten(0, 1))
+    return y.view(*x.shape[:2], *y.shape[1:])
+
+
+def _last_reader(graph: Graph, found: tuple[Stage, ...]) -> dict[str, int]:
+    """The number of the last stage that reads each node; one beyond all stages for what the Mean reads."""
+    stage_of = {name: number for number, stage in enumerate(found) for name in stage.nodes}
+    return {name: max(stage_of.get(edge.target, len(found)) for edge in graph.consumers[name]) for name in stage_of}
+
+
+def _watched(watch: Watch | None, name: str, value: Tensor) -> Tensor:
+    seen = watch(name, value) if watch is not None else None
+    return value if seen is None else seen
+
+
+def _at(value: Tensor | list[Tensor], t: int) -> Tensor:
+    """Step ``t`` of a value from inside the loop (a list) or outside it, as [1, B, ...]."""
+    t = min(t, len(value) - 1)
+    return value[t] if isinstance(value, list) else value[t : t + 1]

@@ -1,0 +1,250 @@
+"""The scale of every current of an integer network: real value = scale * integer, per channel.
+
+Nothing is ever multiplied to change a scale, so currents that meet must share one; see
+:mod:`spikenas.snn.quantize` for the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import floor, log2
+
+import numpy as np
+
+from spikenas.errors import QuantizeError
+from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Input, Kind, Lif, Linear, Mean, Output, Vote
+from spikenas.model import CURRENT_MAX, CURRENT_MIN, in_accumulator
+from spikenas.snn.folding import Floats, Folded
+
+PIXEL_SCALE = 1.0 / 128.0
+PIXEL_REACH = 128
+MAX_SHIFT = 16
+BIAS_LIMIT = 2**14  # half of 16 bits, so that a current has room beside its bias
+SUM_LIMIT = 2**30  # half of 32 bits, likewise
+WIDEST_ALONE, WIDEST_SHARED = 2.0**8, 2.0**4
+TINY = 1e-30
+HAIR = 1e-6  # relative: weights in float32 miss the quotients that were meant by less
+
+
+class Scales:
+    """Scales and shifts, found group by group from the input on.
+
+    ``largest``: the largest current per channel seen at a node in calibration, to be kept within 16 bits.
+    """
+
+    def __init__(self, folded: Folded, largest: Mapping[str, Floats]) -> None:
+        self.folded, self.graph, self.largest = folded, folded.graph, largest
+        self.groups = tied_groups(self.graph)
+        self._scales: dict[str, Floats] = {}
+        self._shifts: dict[str, int] = {}
+        self._underway: set[str] = set()
+
+    def scale(self, name: str) -> Floats:
+        """Real units per integer at the node's output, per channel."""
+        if name not in self._scales:
+            if name in self._underway:
+                raise QuantizeError(
+                    f"node '{name}': its currents come back to it through weights without a Lif between, "
+                    "so that no scale suits both ends: put a Lif on the way"
+                )
+            self._underway.add(name)
+            if name in self.groups:
+                self._solve(self.groups[name])
+            else:
+                self._scales[name] = self._fixed(name)
+        return self._scales[name]
+
+    def shift(self, name: str) -> int:
+        """By how many bits a Conv2d or Linear sums finer than its scale."""
+        self.scale(name)
+        return self._shifts[name]
+
+    def fine_weight(self, name: str) -> Floats:
+        """Weights that take the integers of the layer's input to real units."""
+        layer, weight = self.graph[name], self.folded.layers[name].weight
+        scale = self.scale(self.graph.sources[name][0].source)
+        groups = layer.groups if isinstance(layer, Conv2d) else 1
+        per_input = np.repeat(scale.reshape(groups, -1), len(weight) // groups, axis=0)
+        fine: Floats = weight * per_input.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
+        return fine
+
+    # --- nodes whose scale is no choice ------------------------------------------------------------------
+
+    def _fixed(self, name: str) -> Floats:
+        layer, graph = self.graph[name], self.graph
+        channels = graph.shapes[name][0]
+        sources = [self.scale(edge.source) for edge in graph.sources[name]] if not isinstance(layer, Lif) else []
+        match layer:
+            case Input():
+                return np.full(channels, PIXEL_SCALE)
+            case Lif():
+                return np.ones(channels)
+            case AvgPool2d():
+                return sources[0] / (layer.kernel_size[0] * layer.kernel_size[1])
+            case Flatten():
+                return np.repeat(sources[0], channels // len(sources[0]))
+            case Vote():
+                return sources[0].reshape(-1, layer.group)[:, 0] / layer.group
+            case Mean():
+                return sources[0] / graph.timesteps
+            case Add() if all(np.allclose(scale, sources[0]) for scale in sources):
+                return sources[0]
+            case Add():
+                names = ", ".join(f"'{edge.source}'" for edge in graph.sources[name])
+                raise QuantizeError(
+                    f"node '{name}' adds spikes and pooled spikes ({names}), whose counts are worth different amounts: "
+                    "pool all or none of them, or put a Conv2d after each"
+                )
+            case _:
+                return sources[0]
+
+    def _reach(self, name: str) -> int:
+        """The largest absolute integer that a node hands to the weights after it."""
+        layer, graph = self.graph[name], self.graph
+        if graph.kinds[name] is Kind.CURRENT:
+            return -CURRENT_MIN
+        match layer:
+            case Input():
+                return PIXEL_REACH
+            case Lif():
+                return 1
+            case _:
+                total = sum(self._reach(edge.source) for edge in graph.sources[name])
+                window = layer.kernel_size[0] * layer.kernel_size[1] if isinstance(layer, AvgPool2d) else 1
+                return total * window
+
+    # --- groups ------------------------------------------------------------------------------------------
+
+    def _solve(self, group: frozenset[str]) -> None:
+        """Choose the group's scale, and its layers' shifts."""
+        self._underway |= group
+        layers = [name for name in self.graph.layers if name in group and name in self.folded.layers]
+        natural = {name: self._natural(name) for name in layers}
+        stored = not all(in_accumulator(self.graph, name) for name in group)
+        least = {name: self._least_shift(name, natural[name]) if stored else 0 for name in layers}
+        wanted = [natural[name] * 2.0 ** least[name] for name in layers] + self._floors(group)
+        if any(_needs_one_scale(self.graph, name) for name in group):
+            wanted = [array.max(keepdims=True) for array in wanted]
+        scale = np.max(np.broadcast_arrays(*wanted), axis=0)
+        scale[scale == 0] = scale.max() or 1.0  # a channel that nothing enters
+        scale = self._widened(group, scale)
+        for name in group:
+            self._scales[name] = np.broadcast_to(scale, self.graph.shapes[name][:1])
+        for name in layers:
+            self._shifts[name] = self._spare_shift(name, natural[name], least[name])
+
+    def _widened(self, group: frozenset[str], scale: Floats) -> Floats:
+        """The scale made so coarse that the thresholds of normed neurons, ``threshold / |g|``, fit their membranes.
+
+        A g near 0 asks for any coarseness: then the input hardly counts, and its bits may go, but not those that
+        other readers of the same current need.
+        """
+        readers = [edge.target for name in group for edge in self.graph.consumers[name] if edge.target not in group]
+        normed = {name: self.folded.norms[name] for name in readers if name in self.folded.norms}
+        most = scale * (WIDEST_ALONE if len(normed) == len(readers) else WIDEST_SHARED)
+        for name, norm in normed.items():
+            lif = self.graph[name]
+            assert isinstance(lif, Lif)
+            least = lif.threshold / (lif.gain * largest_threshold(lif) * np.maximum(np.abs(norm.g), TINY))
+            least = least if len(scale) > 1 else least.max(keepdims=True)  # one scale for all channels stays one
+            scale = np.maximum(scale, np.minimum(least, most))
+        return scale
+
+    def _natural(self, name: str) -> Floats:
+        """The finest scale at which the layer's weights fit their bits and its sums 32 bits."""
+        layer = self.graph[name]
+        assert isinstance(layer, Conv2d | Linear)
+        fine = np.abs(self.fine_weight(name)).reshape(len(self.folded.layers[name].weight), -1)
+        reach = self._reach(self.graph.sources[name][0].source)
+        natural: Floats = np.maximum(
+            fine.max(axis=1) / largest_weight(layer.weight_bits), fine.sum(axis=1) * reach / SUM_LIMIT
+        )
+        return natural
+
+    def _least_shift(self, name: str, natural: Floats) -> int:
+        """The least shift at which pixels or currents cannot make the layer's own current leave 16 bits."""
+        source = self.graph.sources[name][0].source
+        if self.graph.kinds[source] not in (Kind.IMAGE, Kind.CURRENT):
+            return 0
+        safe = np.where(natural > 0, natural, np.inf)
+        fine = np.abs(np.rint(_over(self.fine_weight(name), safe)))
+        sums = fine.reshape(len(fine), -1).sum(axis=1) * self._reach(source)
+        bias = np.abs(self.folded.layers[name].bias) / safe
+        for shift in range(MAX_SHIFT):
+            if ((sums + bias) / 2.0**shift + 2.0 <= CURRENT_MAX).all():
+                return shift
+        return MAX_SHIFT
+
+    def _spare_shift(self, name: str, natural: Floats, least: int) -> int:
+        """The largest shift at which the weights still fit; 0 over spikes, whose kernels add rows of one scale."""
+        source = self.graph.sources[name][0].source
+        if self.graph.kinds[source] is Kind.SPIKES or not (natural > 0).any():
+            return least
+        spare = (self._scales[name] / np.where(natural > 0, natural, np.nan))[natural > 0].min()
+        return min(MAX_SHIFT, max(least, floor(log2(spare) + HAIR)))
+
+    def _floors(self, group: frozenset[str]) -> list[Floats]:
+        """Scales below which a bias, a threshold or a calibrated current would leave its integers."""
+        graph = self.graph
+        floors: list[Floats] = []
+        for name in group:
+            layer = graph[name]
+            if isinstance(layer, Conv2d | Linear):
+                limit = BIAS_LIMIT if isinstance(layer, Conv2d) else SUM_LIMIT
+                floors.append(np.abs(self.folded.layers[name].bias) / limit)
+            if name in self.largest and not in_accumulator(graph, name):
+                floors.append(self.largest[name] / CURRENT_MAX)
+            for edge in graph.consumers[name]:
+                lif = graph[edge.target]
+                if isinstance(lif, Lif) and not lif.folded_norm:
+                    floors.append(np.array([lif.threshold / (lif.gain * largest_threshold(lif))]))
+        return floors
+
+
+def tied_groups(graph: Graph) -> dict[str, frozenset[str]]:
+    """Each free current's group: Add, AvgPool2d and Flatten tie what enters them to themselves."""
+    free = {name for name in graph.layers if _is_free(graph, name)}
+    group = {name: {name} for name in free}
+    for name in graph.layers:
+        if name not in free or not isinstance(graph[name], Add | AvgPool2d | Flatten):
+            continue
+        for edge in graph.sources[name]:
+            if edge.source not in free:
+                kind = graph.kinds[edge.source].value
+                raise QuantizeError(
+                    f"node '{name}': {type(graph[name]).__name__} takes currents and '{edge.source}' gives {kind}, "
+                    "whose scale is fixed: put a Conv2d on that edge"
+                )
+            merged = group[name] | group[edge.source]
+            for member in merged:
+                group[member] = merged
+    return {name: frozenset(members) for name, members in group.items()}
+
+
+def largest_weight(bits: int) -> int:
+    return (1 << bits - 1) - 1
+
+
+def largest_threshold(layer: Lif) -> int:
+    """A quarter of the membrane's range: room for two thresholds below zero, and for inputs above one."""
+    return 1 << layer.membrane_bits - 2
+
+
+def _is_free(graph: Graph, name: str) -> bool:
+    layer = graph[name]
+    if isinstance(layer, Conv2d | Linear):
+        return True
+    return isinstance(layer, Add | AvgPool2d | Flatten) and graph.kinds[name] is Kind.CURRENT
+
+
+def _needs_one_scale(graph: Graph, name: str) -> bool:
+    """Whether the node's channels are compared or mixed: by Vote, Mean, Output, or by flattening maps."""
+    layer = graph[name]
+    if isinstance(layer, Flatten) and graph.shapes[name] != graph.in_shape(name)[:1]:
+        return True
+    return any(isinstance(graph[edge.target], Vote | Mean | Output) for edge in graph.consumers[name])
+
+
+def _over(weight: Floats, scale: Floats) -> Floats:
+    over: Floats = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return over

@@ -1,0 +1,83 @@
+"""The command line as a user meets it: exit codes, one-line errors, JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spikenas.cli.main import main
+from spikenas.cost.target import TARGETS
+from spikenas.space.space import SPACES
+
+SNASNET = "0303 0030 2002 0200/p4"
+
+
+def spikenas(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+def test_cost_prints_the_published_parameter_count(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = spikenas(capsys, "cost", SNASNET, "--space", "snasnet", "--target", "nrf52840")
+    assert code == 0
+    assert "19,520,356" in out
+
+
+def test_cost_as_json_adds_up(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = spikenas(capsys, "cost", SNASNET, "--space", "snasnet", "--json")
+    result = json.loads(out)
+    assert result["parameters"] == 19_520_356
+    assert sum(layer["flash_bytes"] for layer in result["cost"]["layers"]) == result["cost"]["flash_bytes"]
+
+
+def test_lists_hold_every_space_and_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(json.loads(spikenas(capsys, "spaces", "--json")[1])) == set(SPACES)
+    assert set(json.loads(spikenas(capsys, "targets", "--json")[1])) == set(TARGETS)
+    table = spikenas(capsys, "targets")[1]
+    assert all(name in table for name in TARGETS)
+
+
+BAD_INPUT = {
+    "malformed genotype": (["cost", "nonsense"], "no genotype of space 'embedded'"),
+    "unknown space": (["cost", SNASNET, "--space", "snas"], "space 'snas' is unknown"),
+    "unknown target": (["cost", SNASNET, "--space", "snasnet", "--target", "nrf5284"], "did you mean 'nrf52840'"),
+    "malformed shape": (["cost", SNASNET, "--space", "snasnet", "--input", "32x32"], "such as 3x32x32"),
+    "unknown option": (["targets", "--foo"], "No such option: --foo"),
+    "missing option": (["run", "--data", "digits"], "--out"),
+    "malformed budget": (["run", "--data", "digits", "--flash", "12XB", "--out", "X"], "'12XB'"),
+    "budget over target": (
+        ["run", "--data", "digits", "--flash", "8MB", "--target", "nrf52840", "--out", "X"],
+        "1.00 MB",
+    ),
+    "unknown dataset": (["run", "--data", "digitz", "--out", "X"], "digitz"),
+    "unknown strategy": (["run", "--data", "digits", "--strategy", "guess", "--out", "X"], "screen-and-race"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_exit_2(
+    case: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, words = BAD_INPUT[case]
+    code, out, err = spikenas(capsys, *arguments)
+    message = err.strip().splitlines()[-1]
+    assert code == 2
+    assert words in message
+    assert message.startswith("spikenas: ")
+    assert out == ""
+
+
+def test_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = spikenas(capsys, "cost", "nonsense", "--json")
+    assert json.loads(out)["exit_code"] == code == 2
+
+
+def test_looking_never_loads_torch() -> None:
+    program = "import sys; from spikenas.cli.main import main; main(['targets']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,85 @@
+"""The whole road on real digits, small: what it leaves, how it goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spikenas import reference
+from spikenas.cli.main import main
+from spikenas.data.datasets import load_dataset
+from spikenas.run.artifacts import load_integer_model
+from spikenas.run.store import SqliteStore
+
+SMALL = ["--samples", "60", "--finalists", "2", "--epochs", "8"]
+BUDGET = ["--flash", "24KB", "--ram", "12KB"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["run", "--data", "digits", *BUDGET, *SMALL, "--out", str(out)]) == 0
+    return out
+
+
+def test_the_integer_network_is_what_the_summary_says(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    test = load_dataset("digits").test
+    outputs = reference.run(load_integer_model(finished / "integer.safetensors"), test.images).outputs
+    accuracy = float(np.mean(outputs.argmax(1) == test.labels))
+    assert summary["integer_accuracy"] == accuracy
+    assert accuracy > 0.8  # eight epochs; chance is 0.1
+    assert summary["fits"]
+    assert summary["cost"]["flash_bytes"] <= 24 * 1024
+    assert summary["cost"]["ram_bytes"] <= 12 * 1024
+
+
+def test_every_trial_is_kept(finished: Path) -> None:
+    with SqliteStore(finished / "study.sqlite", read_only=True) as store:
+        trials = store.trials()
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert sum(trial.measure != "train" for trial in trials) == 60
+    trained = [trial for trial in trials if trial.measure == "train"]
+    assert trained
+    assert all(trial.flash_bytes is not None and trial.flash_bytes <= 24 * 1024 for trial in trained)
+
+
+def test_report_names_the_genotype(finished: Path) -> None:
+    genotype = json.loads((finished / "summary.json").read_text())["genotype"]
+    assert genotype in (finished / "report.html").read_text()
+
+
+def test_the_same_command_again_trains_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (finished / "model.safetensors").stat().st_mtime_ns
+    assert main(["run", "--data", "digits", *BUDGET, *SMALL, "--out", str(finished), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"]
+    assert (finished / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_refused_and_overwrite_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    assert main(["run", "--data", "digits", *BUDGET, *SMALL, "--seed", "1", "--out", str(finished)]) == 2
+    assert "seed" in capsys.readouterr().err
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    assert {path: time for path, time in after.items() if "lock" not in path.name} == {
+        path: time for path, time in before.items() if "lock" not in path.name
+    }
+
+
+def test_a_budget_below_the_smallest_network_says_what_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "--data", "digits", "--flash", "1KB", "--ram", "16KB", *SMALL, "--out", str(tmp_path / "x")]
+    assert main(command) == 3
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "smallest network of space 'embedded' needs" in message
+
+
+def test_same_seed_same_network(finished: Path, tmp_path: Path) -> None:
+    assert main(["run", "--data", "digits", *BUDGET, *SMALL, "--out", str(tmp_path / "again")]) == 0
+    once, again = (load_integer_model(folder / "integer.safetensors") for folder in (finished, tmp_path / "again"))
+    assert once.graph == again.graph
+    assert all(np.array_equal(array, again.weights[name]) for name, array in once.weights.items())
