@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -106,15 +106,11 @@ def check_sanitized(seed: int) -> bool:
     if model is None:
         return False
     schedules = legal_schedules(model.graph)
-    folder = Path(f"/tmp/spikenas-sanitized-{seed}")
-    try:
-        write_firmware(
-            model, folder, samples=random_images(model.graph, 2, seed), schedule=schedules[seed % len(schedules)]
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        samples = random_images(model.graph, 2, seed)
+        write_firmware(model, Path(folder), samples=samples, schedule=schedules[seed % len(schedules)])
         flags = f"CFLAGS={' '.join(SANITIZERS)}"
-        result = subprocess.run(["make", "-C", str(folder), flags], capture_output=True, text=True, check=False)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        result = subprocess.run(["make", "-C", folder, flags], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("as expected") == 2
     return True

@@ -227,7 +227,7 @@ def _search(
     """The study's best trial, and all of them."""
     images = race_images(dataset.input_shape)
     seen, judged = (thin(s, images, np.random.default_rng(settings.seed)) for s in (dataset.train, dataset.val))
-    trainer = ShortTrainer(seen, judged, TrainConfig())
+    trainer = ShortTrainer(seen, judged, TrainConfig(threads=1))
     evaluator = NetworkEvaluator(
         space, dataset.input_shape, dataset.classes, target, budget, trainer, seed=settings.seed
     )

@@ -54,8 +54,17 @@ def write_firmware(
     (folder / "network.c").write_text(_network(tables, model, plan), encoding="utf-8")
     images = _no_images(model) if samples is None else samples[:SAMPLES_MAX]
     (folder / "samples.h").write_text(_samples(model, images), encoding="utf-8")
-    _ = target
+    if target is not None:
+        with (folder / "README.md").open("a", encoding="utf-8") as file:
+            file.write(_fits(target, plan))
     return plan
+
+
+def _fits(target: Target, plan: MemoryPlan) -> str:
+    return (
+        f"\nMade for {target.name} ({target.core}, {target.flash_bytes:,} bytes of flash, {target.ram_bytes:,} RAM): "
+        f"the arena takes {plan.arena_bytes:,} bytes, the stack at most {plan.stack_bytes:,}.\n"
+    )
 
 
 def _make_folder(folder: Path) -> None:

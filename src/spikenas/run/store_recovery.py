@@ -109,7 +109,7 @@ def _epoch(columns: tuple[Any, ...]) -> dict[str, float] | None:
 
 def _curve(epochs: dict[int, dict[str, float]]) -> Curve:
     """The epochs up to the first that is missing."""
-    curve = []
+    curve: list[dict[str, float]] = []
     while len(curve) + 1 in epochs:
         curve.append(epochs[len(curve) + 1])
     return curve

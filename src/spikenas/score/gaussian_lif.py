@@ -49,7 +49,7 @@ def respond(lif: Lif, variance: float, timesteps: int) -> Response:
 
     >>> response = respond(Lif(decay=0.25, gain=0.75), 1.0, 5)
     >>> round(response.rate, 3), round(response.gradient_gain, 2)
-    (0.122, 0.86)
+    (0.115, 0.86)
     """
     z = np.linspace(-REACH, REACH, POINTS)
     weight = np.exp(-0.5 * z * z)

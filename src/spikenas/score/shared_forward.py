@@ -50,7 +50,7 @@ Kernel = Callable[[Codes], Matrix]
 Value = list[Step]
 """One entry per step, or a single one that holds for all."""
 
-BLOCK_FLOATS = 2**20
+BLOCK_FLOATS = 2**19
 KEEP_BYTES = 6 * 2**30
 OWNERS = (Conv2d, Lif, AvgPool2d, Linear)
 """Layers that write something down; the others are views of it and cost nothing to compute again."""
@@ -311,7 +311,7 @@ class _Forward:
 def _bytes(step: Step) -> int:
     if isinstance(step, Spikes):
         return step.whole.numel()
-    return sum(4 * block.numel() for term in step for block in term.blocks)
+    return sum(block.nbytes for term in step for block in term.blocks)
 
 
 def _pooled_next(graph: Graph, name: str) -> AvgPool2d | None:

@@ -25,7 +25,9 @@ from spikenas.graph import AvgPool2d, BatchNorm2d, Conv2d, Lif, Reset, Shape
 from spikenas.score.integer_layers import LEVELS, convolution, float_convolution, multiply
 
 ROW_CHUNK = 2**16
-"""Neurons handled together: their few floats each stay in the second-level cache."""
+"""Values handled together: a few floats for each stay in the second-level cache."""
+SUM_LIMIT = 2**15 - 1
+"""What a sum of weights may reach to be kept in 16 bits: half the memory, half the traffic."""
 LINEAR_STD = 1.81
 """Of a fully connected layer's weights, over the root of its inputs: SNASNet's 0.01 at its 32,768 inputs."""
 LINEAR_REACH = 4.0
@@ -43,7 +45,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
-    """``scale * x + shift``, x in float32 blocks; ``moments`` of x, before it was pooled if ``pooled``."""
+    """``scale * x + shift``, x in float32 or int16 blocks; ``moments`` of x, before it was pooled if ``pooled``."""
 
     blocks: tuple[Tensor, ...]
     scale: Tensor
@@ -57,11 +59,12 @@ Current = tuple[Term, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spikes:
-    """``scale`` times uint8 counts in ``blocks``, which are slices of ``whole``."""
+    """``scale`` times uint8 counts in ``blocks``, which are slices of ``whole``; ``binary`` ones are 0 or 1."""
 
     whole: Tensor
     blocks: tuple[Tensor, ...]
     scale: float = 1.0
+    binary: bool = False
 
 
 Step = Current | Spikes
@@ -75,10 +78,15 @@ class Weights:
         self._drawn: dict[tuple[str, Shape], tuple[Tensor, float]] = {}
 
     def convolution(self, name: str, shape: Shape) -> tuple[Tensor, float]:
-        """int8 weights and the size of their step; uniform with SNASNet's bound (Kaiming's with slope 2)."""
+        """int8 weights and the size of their step; uniform with SNASNet's bound (Kaiming's with slope 2).
+
+        The grid is as fine as lets the sum of all positive, or all negative, weights of a channel stay in 16 bits.
+        """
         if (name, shape) not in self._drawn:
-            drawn = torch.randint(-LEVELS, LEVELS + 1, shape, generator=self._generator(name, shape), dtype=torch.int8)
-            self._drawn[name, shape] = drawn.to(self.device), sqrt(6 / (5 * prod(shape[1:]))) / LEVELS
+            inputs = prod(shape[1:])
+            levels = max(1, min(LEVELS, 7 * SUM_LIMIT // (2 * inputs)))
+            drawn = torch.randint(-levels, levels + 1, shape, generator=self._generator(name, shape), dtype=torch.int8)
+            self._drawn[name, shape] = drawn.to(self.device), sqrt(6 / (5 * inputs)) / levels
         return self._drawn[name, shape]
 
     def linear(self, name: str, shape: Shape, maps: Shape) -> tuple[Tensor, float]:
@@ -114,14 +122,15 @@ def convolve(step: Step, layer: Conv2d, weight: Tensor, grid: float, pool: AvgPo
         apply, grid = convolution(weight, layer, _maps(source.blocks[0])), grid * source.scale
     else:
         apply = float_convolution(weight, layer)
-    blocks, sums, count = [], [], 0
+    small = isinstance(source, Spikes) and source.binary and _sums_fit(weight)
+    blocks, sums = [], Sums()
     for block in source.blocks:
         result = apply(block)
-        sums.append(_sums(result))
-        count += result.numel() // result.shape[-1]
-        blocks.append(result if pool is None else _pool_map(result, pool))
-    total, squares = (torch.stack(parts).sum(0) for parts in zip(*sums, strict=True))
-    return (_term(tuple(blocks), grid, Moments(total, squares, count), pooled=pool is not None),)
+        sums.add(result)
+        if pool is not None:
+            result = _pool_map(result, pool)
+        blocks.append(result.to(torch.int16) if small and pool is None else result)
+    return (_term(tuple(blocks), grid, sums.moments(), pooled=pool is not None),)
 
 
 def connect(step: Step, weight: Tensor, grid: float) -> Current:
@@ -181,13 +190,15 @@ def as_current(step: Step) -> Current:
 
 def materialized(current: Current) -> Term:
     """The sum of all terms, written down."""
-    if len(current) == 1 and bool((current[0].scale == 1).all()) and not bool(current[0].shift.any()):
-        return current[0]
+    only = current[0]
+    if len(current) == 1 and bool((only.scale == 1).all()) and not bool(only.shift.any()):
+        return only if only.blocks[0].dtype == torch.float32 else _term(tuple(b.float() for b in only.blocks), 1.0)
     blocks = []
+    scratch = Scratch(only.blocks[0])
     for parts in zip(*(term.blocks for term in current), strict=True):
-        total = torch.empty_like(parts[0])
+        total = torch.empty_like(parts[0], dtype=torch.float32)
         for rows in _row_slices(total):
-            _sum_rows(current, [_rows(part)[rows] for part in parts], _rows(total)[rows])
+            _sum_rows(current, [_rows(part)[rows] for part in parts], _rows(total)[rows], scratch)
         blocks.append(total)
     return _term(tuple(blocks), 1.0)
 
@@ -202,14 +213,15 @@ def fire(
     first = currents[0][0].blocks
     sizes = [len(block) for block in first]
     shape = (sum(sizes), *first[0].shape[1:])
-    fired = [_sliced(first[0].new_empty(shape, dtype=torch.uint8), sizes) for _ in range(steps)]
-    kept = None if membranes is None else membranes or [torch.zeros_like(block) for block in first]
+    fired = [_sliced(first[0].new_empty(shape, dtype=torch.uint8), sizes, binary=True) for _ in range(steps)]
+    kept = None if membranes is None else membranes or [torch.zeros_like(b, dtype=torch.float32) for b in first]
+    scratch = Scratch(first[0])
     for index, block in enumerate(first):
         for rows in _row_slices(block):
             inputs = [[_rows(term.blocks[index])[rows] for term in current] for current in currents]
             outputs = [_rows(spikes.blocks[index])[rows] for spikes in fired]
             state = None if kept is None else _rows(kept[index])[rows]
-            _fire_rows(lif, currents, inputs, outputs, state)
+            _fire_rows(lif, currents, inputs, outputs, state, scratch)
     return fired, kept or []
 
 
@@ -219,17 +231,18 @@ def _fire_rows(
     inputs: list[list[Tensor]],
     outputs: list[Tensor],
     state: Tensor | None,
+    scratch: Scratch,
 ) -> None:
     """All steps of a few rows [r, C]: ``u = decay v + x``, in units of the gain.
 
     Comparing into float and converting is three times faster than comparing into bool.
     """
     threshold = lif.threshold / lif.gain
-    x, u, s = (torch.empty_like(inputs[0][0]) for _ in range(3))
-    v = torch.zeros_like(u) if state is None else state
+    x, u, s, v = (scratch[number][: len(outputs[0])] for number in range(1, 5))
+    v = v.zero_() if state is None else state
     for t, spikes in enumerate(outputs):
         if t < len(currents):
-            _sum_rows(currents[t], inputs[t], x)
+            _sum_rows(currents[t], inputs[t], x, scratch)
         torch.add(x, v, alpha=lif.decay, out=u)
         torch.ge(u, threshold, out=s)
         spikes.view(torch.int8).copy_(s)
@@ -243,12 +256,12 @@ def _fire_rows(
 
 
 def _term(blocks: tuple[Tensor, ...], scale: float, moments: Moments | None = None, *, pooled: bool = False) -> Term:
-    ones = blocks[0].new_full((blocks[0].shape[-1],), scale)
+    ones = torch.full((blocks[0].shape[-1],), scale, device=blocks[0].device)
     return Term(blocks, ones, torch.zeros_like(ones), moments, pooled)
 
 
-def _sliced(whole: Tensor, sizes: list[int], scale: float = 1.0) -> Spikes:
-    return Spikes(whole, torch.split(whole, sizes), scale)
+def _sliced(whole: Tensor, sizes: list[int], scale: float = 1.0, *, binary: bool = False) -> Spikes:
+    return Spikes(whole, torch.split(whole, sizes), scale, binary)
 
 
 def _rows(block: Tensor) -> Tensor:
@@ -261,36 +274,65 @@ def _row_slices(block: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def _sum_rows(current: Current, parts: list[Tensor], out: Tensor) -> Tensor:
+class Scratch:
+    """Float buffers [r, C] for a few rows of a block, number 0 for :func:`_sum_rows`; made once, not for every row."""
+
+    def __init__(self, block: Tensor) -> None:
+        channels = block.shape[-1]
+        rows = min(block.numel() // channels, max(1, ROW_CHUNK // channels))
+        self._shape, self._device = (rows, channels), block.device
+        self._made: dict[int, Tensor] = {}
+
+    def __getitem__(self, number: int) -> Tensor:
+        if number not in self._made:
+            self._made[number] = torch.empty(self._shape, device=self._device)
+        return self._made[number]
+
+
+def _sum_rows(current: Current, parts: list[Tensor], out: Tensor, scratch: Scratch) -> Tensor:
+    """The sum of all terms of a few rows."""
     shift = current[0].shift if len(current) == 1 else torch.stack([term.shift for term in current]).sum(0)
-    torch.addcmul(shift, parts[0], current[0].scale, out=out)
-    for term, part in zip(current[1:], parts[1:], strict=True):
-        out.addcmul_(part, term.scale)
+    for number, (term, part) in enumerate(zip(current, parts, strict=True)):
+        values = part if part.dtype == torch.float32 else scratch[0][: len(part)].copy_(part)
+        torch.addcmul(out if number else shift, values, term.scale, out=out)
     return out
 
 
-def _sums(block: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of x and x squared per channel, in pieces that fit the cache."""
-    rows = _rows(block)
-    total, squares = (torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device) for _ in range(2))
-    for part in _row_slices(block):
-        piece = rows[part]
-        total += piece.sum(0)
-        squares += piece.square().sum(0)
-    return total, squares
+class Sums:
+    """Adds up x and x squared per channel."""
+
+    def __init__(self) -> None:
+        self._totals: list[Tensor] = []
+        self._squares: list[Tensor] = []
+        self._count = 0
+        self._buffer = torch.empty(0)
+
+    def add(self, block: Tensor) -> None:
+        rows = _rows(block)
+        if self._buffer.shape != rows.shape:
+            self._buffer = torch.empty_like(rows)
+        self._totals.append(rows.sum(0))
+        self._squares.append(torch.mul(rows, rows, out=self._buffer).sum(0))
+        self._count += len(rows)
+
+    def moments(self) -> Moments:
+        total, squares = (torch.stack(parts).sum(0, dtype=torch.float64) for parts in (self._totals, self._squares))
+        return Moments(total, squares, self._count)
 
 
 def _moments(current: Current) -> Moments:
-    total, squares = (torch.zeros_like(current[0].scale, dtype=torch.float64) for _ in range(2))
-    count = 0
+    sums, scratch = Sums(), Scratch(current[0].blocks[0])
     for parts in zip(*(term.blocks for term in current), strict=True):
         for rows in _row_slices(parts[0]):
             pieces = [_rows(part)[rows] for part in parts]
-            summed = _sum_rows(current, pieces, torch.empty_like(pieces[0]))
-            total += summed.sum(0)
-            squares += summed.square_().sum(0)
-            count += len(summed)
-    return Moments(total, squares, count)
+            sums.add(_sum_rows(current, pieces, scratch[1][: len(pieces[0])], scratch))
+    return sums.moments()
+
+
+def _sums_fit(weight: Tensor) -> bool:
+    """Whether any sum of a channel's weights stays in 16 bits."""
+    flat = weight.flatten(1).to(torch.int32)
+    return bool(torch.maximum(flat.clamp(min=0).sum(1), -flat.clamp(max=0).sum(1)).max() <= SUM_LIMIT)
 
 
 def _mean_and_variance(moments: Moments) -> tuple[Tensor, Tensor]:
@@ -299,7 +341,7 @@ def _mean_and_variance(moments: Moments) -> tuple[Tensor, Tensor]:
 
 
 def _pool_map(block: Tensor, layer: AvgPool2d) -> Tensor:
-    images = block.permute(0, 3, 1, 2)
+    images = block.permute(0, 3, 1, 2).to(torch.float32)
     pooled = functional.avg_pool2d(images, layer.kernel_size, layer.stride, layer.padding)
     return pooled.permute(0, 2, 3, 1).contiguous()
 
