@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import log, log2
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from spikenas.score.size import flops, parameters, synops
 from spikenas.score.structure import spiking_depth
 from spikenas.score.structure_scores import STRUCTURE_SCORES
 from spikenas.score.table import digits
-from spikenas.score.trainable_depth import gradient_flow, isometry, trainable_depth
+from spikenas.score.trainable_depth import coarse_depth, gradient_flow, isometry, trainable_depth
 from spikenas.space.space import load_space
 from spikenas.space.spikenas_bench import BenchSpace, from_arch_id, from_digits
 
@@ -131,6 +132,13 @@ def test_paths_only_break_ties() -> None:
     assert 0 < two - one < 1e-5
 
 
+def test_coarse_depth_rounds() -> None:
+    for digit_string in ("001000", "002000", "400030", "303030"):
+        fine, coarse = trainable_depth(bench(digit_string)), coarse_depth(bench(digit_string))
+        assert coarse * 2 == round(coarse * 2)
+        assert abs(coarse - fine) <= 0.25 + 1e-5
+
+
 def test_trainable_depth_of_other_spaces() -> None:
     embedded = load_space("embedded")
     shallow = embedded.lower(embedded.parse("t4-b8-k3s1-16:00s.00.0-pool"), (1, 8, 8), 10)
@@ -198,3 +206,14 @@ def test_names() -> None:
     for name, score in STRUCTURE_SCORES.items():
         assert score.name == name
         assert score(graph) == score.all([graph], None)[0]
+
+
+def test_the_whole_space_is_screened_in_less_than_a_second() -> None:
+    ops = digits(np.arange(15_625))
+    screen(ops[:10])
+    seconds = []
+    for _ in range(3):
+        begun = perf_counter()
+        screen(ops)
+        seconds.append(perf_counter() - begun)
+    assert min(seconds) < 1.0

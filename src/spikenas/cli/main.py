@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from spikenas import __version__
-from spikenas.cli import export_verbs, inspect_verbs, run_verbs, study_verbs
+from spikenas.cli import bench_verbs, export_verbs, inspect_verbs, run_verbs, study_verbs, verify_verbs
 from spikenas.errors import SpikenasError
 
 # typer brings its own copy of click or uses the installed one, by version; either way this is its base of usage errors.
@@ -47,6 +47,8 @@ app.command()(export_verbs.export)
 app.command("import")(export_verbs.import_)
 app.command()(study_verbs.show)
 app.command()(study_verbs.compare)
+app.command()(verify_verbs.verify)
+app.add_typer(bench_verbs.bench_app, name="bench")
 app.add_typer(study_verbs.studies_app, name="studies")
 
 

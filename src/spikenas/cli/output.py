@@ -25,7 +25,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
         numbers = all(not row[index] or row[index][0].isdigit() for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers or index == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console = Console()
@@ -33,4 +33,4 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     (console if console.is_terminal else Console(width=PIPE_WIDTH)).print(table)
 
 
-PIPE_WIDTH = 120
+PIPE_WIDTH = 160

@@ -8,6 +8,7 @@ sees validation accuracy only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -79,13 +80,17 @@ class TableEvaluator:
             return Outcome(replace(blank, state=TrialState.FAILED, reason=str(error)))
 
     def nothing_fits(self, trials: Sequence[Trial]) -> SpikenasError:
-        """NothingFits with the least number of parameters, or InputError when every trial failed."""
-        least = int(self.table.params.min())
-        if self.parameter_limit is not None and least > self.parameter_limit:
-            return NothingFits(
-                f"{self.parameter_limit} parameters: the smallest network of the table has {least}; raise the limit"
-            )
-        return InputError(f"no network of the table could be evaluated: {trials[0].reason if trials else 'none asked'}")
+        """NothingFits with the least that was tried or exists, or InputError when every trial failed."""
+        tried = [trial.flash_bytes for trial in trials if trial.flash_bytes is not None]
+        if self.parameter_limit is None or not tried:
+            reason = trials[0].reason if trials else "none was asked for"
+            return InputError(f"no network of the table could be evaluated: {reason}")
+        least, asked = int(self.table.params.min()), f"{self.parameter_limit} parameters"
+        if least > self.parameter_limit:
+            return NothingFits(f"{asked}: the smallest network of the table has {least}; raise the limit")
+        return NothingFits(
+            f"{asked}: the smallest of {len(tried)} networks tried has {min(tried)}; try more, or raise it"
+        )
 
     def _costed(self, trial: Trial, row: int) -> Trial:
         params, limit = int(self.table.params[row]), self.parameter_limit
@@ -156,10 +161,14 @@ def replay(strategy: Strategy, evaluator: TableEvaluator) -> Replay:
 
 @dataclass(frozen=True, slots=True)
 class StrategyRow:
-    """One strategy under one budget, over all seeds."""
+    """One strategy under one budget, over all seeds but ``failed``, with which it found nothing that fits.
+
+    Means are NaN when it never did.
+    """
 
     strategy: str
     parameter_limit: int
+    failed: int
     mean_regret: float
     worst_regret: float
     mean_epochs: float
@@ -180,16 +189,30 @@ def bench_strategies(
     for limit in map(int, table.budgets):
         evaluator = TableEvaluator(table, columns, limit, space)
         for name, settings in strategies.items():
-            runs = [replay(make_strategy(name, space, settings, seed=seed), evaluator) for seed in range(seeds)]
-            row = StrategyRow(
-                strategy=name,
-                parameter_limit=limit,
-                mean_regret=float(np.mean([run.regret for run in runs])),
-                worst_regret=max(run.regret for run in runs),
-                mean_epochs=float(np.mean([run.epochs for run in runs])),
-                mean_judged=float(np.mean([run.judged for run in runs])),
-            )
+            row = _strategy_row(name, settings, evaluator, limit, seeds)
             rows.append(row)
             if on_row is not None:
                 on_row(row)
     return rows
+
+
+def _strategy_row(
+    name: str, settings: SearchSettings, evaluator: TableEvaluator, limit: int, seeds: int
+) -> StrategyRow:
+    runs: list[Replay] = []
+    for seed in range(seeds):
+        with suppress(NothingFits):
+            runs.append(replay(make_strategy(name, evaluator.space, settings, seed=seed), evaluator))
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.mean(values)) if values else float("nan")
+
+    return StrategyRow(
+        strategy=name,
+        parameter_limit=limit,
+        failed=seeds - len(runs),
+        mean_regret=mean([run.regret for run in runs]),
+        worst_regret=max((run.regret for run in runs), default=float("nan")),
+        mean_epochs=mean([run.epochs for run in runs]),
+        mean_judged=mean([run.judged for run in runs]),
+    )

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from spikenas.errors import InputError
 from spikenas.graph import Graph, Shape
-from spikenas.score.ranking import Ranking, rank
+from spikenas.score.predictor import describe, fit
+from spikenas.score.ranking import Ranking, kendall, rank
 from spikenas.score.score import Needs, Probe, Score
 from spikenas.score.table import Table
 from spikenas.space.macro import Variant, lower_snasnet
@@ -131,3 +132,59 @@ def _lowered(
     if variant is None:
         return space.lower(genotype, input_shape, classes)
     return lower_snasnet(genotype.cells, SECOND_POOLING, variant, input_shape, classes)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorRow:
+    """The predictor after ``samples`` trained networks: tau-b on all others, mean and deviation over ``seeds`` draws.
+
+    ``tau`` is that of its rank, in which differences below its error are ties; ``raw_tau`` that of its predictions.
+    """
+
+    samples: int
+    seeds: int
+    tau: float
+    deviation: float
+    raw_tau: float
+
+
+def bench_predictor(
+    table: Table, samples: Sequence[int] = (20, 50, 100, 200), *, seeds: int = 20, last_epochs: int = 10
+) -> list[PredictorRow]:
+    """Train the predictor on random networks of ``table``, judge it on the rest.
+
+    What it learns from is the mean validation accuracy of a network's last epochs; test accuracy only judges. Networks
+    without a path are not trained and rank last. Raises InputError when the table has too few.
+    """
+    space = BenchSpace()
+    genotypes = [space.canonical(from_arch_id(arch_id)) for arch_id in table.ids.tolist()]
+    alive = np.array([genotype.cell.is_live for genotype in genotypes])
+    if max(samples) > alive.sum():
+        raise InputError(f"{max(samples)} samples: the table has {alive.sum()} networks with a path")
+    distinct = list(dict.fromkeys(genotype for genotype, live in zip(genotypes, alive, strict=True) if live))
+    place = {genotype: number for number, genotype in enumerate(distinct)}
+    networks = describe(space, distinct, (3, 32, 32), 10)
+    member = np.array([place.get(genotype, -1) for genotype in genotypes])
+    ends = table.epochs
+    learned = np.array(
+        [row[max(0, end - last_epochs) : end].mean() for row, end in zip(table.val_acc, ends, strict=True)]
+    )
+    rows = []
+    for count in samples:
+        taus = []
+        for seed in range(seeds):
+            chosen = np.random.default_rng(seed).choice(np.flatnonzero(alive), count, replace=False)
+            predictor = fit(networks.take(member[chosen]), learned[chosen].astype(np.float64), networks)
+            rest = np.setdiff1d(np.arange(len(table)), chosen)
+            values = [
+                _spread(scores, member[rest]) for scores in (predictor.rank(networks), predictor.predict(networks))
+            ]
+            taus.append([kendall(score, table.test_acc[rest]) for score in values])
+        means, deviations = np.mean(taus, axis=0), np.std(taus, axis=0)
+        rows.append(PredictorRow(count, seeds, float(means[0]), float(deviations[0]), float(means[1])))
+    return rows
+
+
+def _spread(scores: Floats, member: npt.NDArray[np.int64]) -> Floats:
+    """The score of each network's equal among the distinct ones; minus infinity for those without a path."""
+    return np.where(member < 0, -np.inf, scores[member])

@@ -10,16 +10,14 @@ import numpy.typing as npt
 from spikenas.graph import Add, Conv2d, Graph, Lif
 from spikenas.score.entropy import entropy
 from spikenas.score.structure import spiking_depth
-from spikenas.score.trainable_depth import gradient_flow
+from spikenas.score.trainable_depth import COARSE, gradient_flow
 
-COARSE = 0.5
-"""Layers; the theory behind trainable depth does not claim to tell apart what is closer."""
 FEATURES = (
     *("coarse_depth", "trainable_depth", "log_paths", "spiking_depth", "entropy"),
     *("convolutions", "neurons", "joins", "most_readers"),
     *("mean_isometry", "least_isometry", "spread_isometry", "mean_threshold", "mean_variance", "largest_variance"),
 )
-"""``coarse_depth`` comes first: the predictor takes it for its prior."""
+"""The first two are what the predictor starts from."""
 
 
 def features(graph: Graph) -> npt.NDArray[np.float64]:

@@ -19,13 +19,16 @@ Nothing is fitted, no image or label is read. The form was chosen while looking 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, prod
+from math import floor, log, prod
 
 from spikenas.graph import Add, AvgPool2d, BatchNorm2d, Conv2d, Graph, Lif, Linear, Node
 from spikenas.score.gaussian_lif import respond
 
 TIE_BREAK = 1e-7
 """Weight of the log number of paths: below the sixth decimal, to which depth is rounded."""
+
+COARSE = 0.5
+"""Layers to which :func:`coarse_depth` rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,14 @@ def trainable_depth(graph: Graph) -> float:
     """The score. Delayed edges do not count; fully connected layers end the last block and do not count either."""
     last = gradient_flow(graph)[graph.output]
     return round(last.total_depth, 6) + TIE_BREAK * last.total_log_paths
+
+
+def coarse_depth(graph: Graph) -> float:
+    """Trainable depth to the half layer: the theory does not claim to tell apart what is closer.
+
+    Ranks better by tau-b, which punishes ties less than errors, and selects worse; use the fine score to choose.
+    """
+    return floor(gradient_flow(graph)[graph.output].total_depth / COARSE + 0.5) * COARSE
 
 
 def gradient_flow(graph: Graph) -> dict[str, Flow]:
