@@ -54,6 +54,9 @@ BAD_INPUT = {
         ["run", "--data", "digits", "--flash", "8MB", "--target", "nrf52840", "--out", "X"],
         "1.00 MB",
     ),
+    "no table": (["bench"], "give a table"),
+    "missing table": (["bench", "--table", "no.parquet"], "no.parquet"),
+    "no run": (["verify", "nowhere"], "not the folder of a run"),
     "unknown dataset": (["run", "--data", "digitz", "--out", "X"], "digitz"),
     "unknown strategy": (["run", "--data", "digits", "--strategy", "guess", "--out", "X"], "screen-and-race"),
 }

@@ -78,6 +78,36 @@ def test_a_budget_below_the_smallest_network_says_what_would_do(
     assert "smallest network of space 'embedded' needs" in message
 
 
+@pytest.mark.parametrize(("to", "written"), [("nir", "net.nir"), ("onnx-integer", "net.onnx"), ("c", "fw/network.c")])
+def test_export(finished: Path, tmp_path: Path, to: str, written: str) -> None:
+    out = tmp_path / Path(written).parts[0]
+    assert main(["export", str(finished), "--to", to, "--out", str(out)]) == 0
+    assert (tmp_path / written).stat().st_size > 1000
+
+
+def test_an_exported_network_comes_back(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(finished), "--to", "nir", "--out", str(tmp_path / "net.nir")]) == 0
+    assert main(["import", str(tmp_path / "net.nir"), "--out", str(tmp_path / "net.safetensors")]) == 0
+    assert main(["export", str(finished), "--to", "nif", "--out", str(tmp_path / "x")]) == 2
+    assert "format 'nif' is unknown" in capsys.readouterr().err
+
+
+@pytest.mark.arm
+def test_the_chip_keeps_the_budget_and_computes_the_same_bits(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("unicorn")
+    pytest.importorskip("ziglang")
+    capsys.readouterr()
+    assert main(["verify", str(finished), "--images", "5", "--json"]) == 0
+    certificate = json.loads(capsys.readouterr().out)
+    summary = json.loads((finished / "summary.json").read_text())
+    assert certificate["chip_identical"] == certificate["chip_images"] == 5
+    assert certificate["host_identical"] == certificate["host_images"] == 359
+    assert certificate["ram_bytes"] == summary["cost"]["ram_bytes"] <= 12 * 1024
+    assert certificate["flash_bytes"] == pytest.approx(summary["cost"]["flash_bytes"], rel=0.06)
+
+
 def test_same_seed_same_network(finished: Path, tmp_path: Path) -> None:
     assert main(["run", "--data", "digits", *BUDGET, *SMALL, "--out", str(tmp_path / "again")]) == 0
     once, again = (load_integer_model(folder / "integer.safetensors") for folder in (finished, tmp_path / "again"))
