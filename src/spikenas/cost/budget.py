@@ -58,7 +58,9 @@ class Budget:
         for item in fields(self):
             limit, value = getattr(self, item.name), getattr(cost, item.name)
             if limit is not None and value > limit:
-                words.append(f"{_name(item.name)} {_show(item.name, value)} is over {_show(item.name, limit)}")
+                words.append(
+                    f"{_name(item.name)} {format_figure(item.name, value)} is over {format_figure(item.name, limit)}"
+                )
         return tuple(words)
 
 
@@ -66,7 +68,12 @@ def _name(figure: str) -> str:
     return figure.rsplit("_", 1)[0]
 
 
-def _show(figure: str, value: float) -> str:
+def format_figure(figure: str, value: float) -> str:
+    """A figure of a cost for people, by its name's unit.
+
+    >>> format_figure("ram_bytes", 2048), format_figure("energy_nj", 1234.5)
+    ('2.0 KB', '1.23e+03 nJ')
+    """
     unit = figure.rsplit("_", 1)[1]
     return format_bytes(int(value)) if unit == "bytes" else f"{value:.3g} {UNIT_SIGNS[unit]}"
 

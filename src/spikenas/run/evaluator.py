@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from math import ceil, isfinite
 from typing import Any, Protocol
 
-from spikenas.cost.budget import Budget, format_bytes
+from spikenas.cost.budget import Budget, format_figure
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.target import Target
 from spikenas.errors import InputError, NothingFits, SpikenasError
@@ -115,8 +115,8 @@ class NetworkEvaluator:
             if error := self._beyond(name, costs):
                 return error
         nearest = min(costs, key=lambda cost: max(cost[name] / limit for name, limit in limits.items()))
-        asked = " and ".join(f"{FLAGS[name][0]} {_show(name, limit)}" for name, limit in limits.items())
-        needs = " and ".join(f"{FLAGS[name][0]} {_show(name, nearest[name])}" for name in limits)
+        asked = " and ".join(f"{FLAGS[name][0]} {format_figure(name, limit)}" for name, limit in limits.items())
+        needs = " and ".join(f"{FLAGS[name][0]} {format_figure(name, nearest[name])}" for name in limits)
         flags = " or ".join(FLAGS[name][1] for name in limits)
         return NothingFits(
             f"{asked} together: of {len(trials)} networks tried the nearest needs {needs}; raise {flags}"
@@ -129,8 +129,8 @@ class NetworkEvaluator:
             return None
         words, flag = FLAGS[name]
         return NothingFits(
-            f"{words} budget {_show(name, limit)}: the smallest network of space '{self.space.name}' "
-            f"needs {_show(name, _rounded_up(name, least))}; raise {flag}"
+            f"{words} budget {format_figure(name, limit)}: the smallest network of space '{self.space.name}' "
+            f"needs {format_figure(name, _rounded_up(name, least))}; raise {flag}"
         )
 
     def _smallest(self) -> dict[str, Any]:
@@ -211,10 +211,6 @@ def _figures(cost: Cost) -> dict[str, Any]:
 
 def _costs(trial: Trial) -> dict[str, Any]:
     return {name: getattr(trial, name) for name in FIGURES}
-
-
-def _show(figure: str, value: float) -> str:
-    return format_bytes(int(value)) if figure.endswith("bytes") else f"{value:.3g} {figure.rsplit('_', 1)[1]}"
 
 
 def _rounded_up(figure: str, value: float) -> float:
