@@ -44,10 +44,10 @@ class RunProgress:
 
     def stage(self, name: str, detail: str) -> None:
         self._close()
-        self.console.print(f"[bold]{name}[/bold]  {detail}", highlight=False)
+        self.console.print(f"[bold]{name}[/bold]  {detail}", highlight=False, soft_wrap=True)
 
     def message(self, text: str) -> None:
-        self.console.print(f"  {text}", style="dim", highlight=False)
+        self.console.print(f"  {text}", style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def trial(self, trial: Trial) -> None:
         self.trials += 1
