@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from spikenas.cost.target import Target
-from spikenas.deploy.host_library import host_compiler
 from spikenas.deploy.toolchain import CAMERA, RESULT, Image, core_of
 from spikenas.errors import MissingTool, TargetError
+from spikenas.host_compiler import host_compiler
 
 PAGE = 0x1000
 CLASSES = ("total", "load", "store", "branch", "multiply", "words")

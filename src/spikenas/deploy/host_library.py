@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +15,15 @@ import numpy.typing as npt
 
 from spikenas.cost.memory import MemoryPlan, Schedule
 from spikenas.deploy.c_writer import KERNELS, write_firmware
-from spikenas.errors import MissingTool, ModelError
+from spikenas.errors import ModelError
 from spikenas.graph import Input
+from spikenas.host_compiler import host_compiler
 from spikenas.model import IntegerModel
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 # Kernels in vector registers, of whatever width this computer has.
 FAST = ("-O3", "-march=native", "-DSPK_VECTORS")
 PROBE = "-DSPIKENAS_PROBE=spikenas_host_probe"
-
-
-def host_compiler() -> list[str]:
-    """The command of a C compiler for this computer. Raises MissingTool."""
-    for name in ("cc", "gcc", "clang"):
-        if shutil.which(name):
-            return [name]
-    if find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc"]
-    raise MissingTool("no C compiler is installed: apt-get install gcc, or pip install 'spikenas[mcu]'")
 
 
 def compile_sources(folder: Path, output: Path, flags: Sequence[str], extra: Sequence[str] = ()) -> None:

@@ -1,7 +1,8 @@
 """The order in which a graph is computed, for whoever knows how to compute its nodes.
 
 Every value has a leading time axis: [1, B, ...] where the graph is static (computed once), [T, B, ...] otherwise.
-Nodes run on all steps at once, time folded into the batch; only those of a feedback loop run step by step.
+Nodes run on all steps at once, time folded into the batch; only those of a feedback loop run step by step. Where the
+caller can compute them together, the norms of currents, their sum and its neuron are one :class:`Joint`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikenas.errors import ModelError
-from spikenas.graph import Graph, Input, Lif, Mean, Output
+from spikenas.graph import Add, BatchNorm2d, Graph, Input, Lif, Mean, Output
 
 Watch = Callable[[str, Tensor], Tensor | None]
 """Is shown each node's name and output, time first (inside a feedback loop one step a call); what it returns, if
@@ -31,11 +32,30 @@ class Arithmetic(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Joint:
+    """Currents that meet: ``inputs`` are their nodes, each with the BatchNorm2d that it passes or None.
+
+    ``total`` is the node whose value is their sum, ``lif`` the neuron that integrates it or None; ``keeps_total`` when
+    others than the neuron read the sum.
+    """
+
+    inputs: tuple[tuple[str, str | None], ...]
+    total: str
+    lif: str | None
+    keeps_total: bool
+
+
+Join = Callable[[Joint, list[Tensor]], Mapping[str, Tensor]]
+"""Computes a joint from the values of its inputs: those of ``lif`` and, where it is kept, of ``total``, by name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
-    """Nodes computed together: one node for all steps, or the nodes of a feedback loop step by step."""
+    """Nodes computed together: one node for all steps, a joint's, or those of a feedback loop step by step."""
 
     nodes: tuple[str, ...]
     loops: bool
+    joint: Joint | None = None
 
 
 class Execution:
@@ -44,22 +64,32 @@ class Execution:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.stages = stages(graph)
+        self.joined = joined(graph, self.stages)
         self.last_reader = _last_reader(graph, self.stages)
+        self.last_reader_joined = _last_reader(graph, self.joined)
 
-    def run(self, arithmetic: Arithmetic, images: Tensor, watch: Watch | None = None) -> Tensor:
+    def run(
+        self, arithmetic: Arithmetic, images: Tensor, watch: Watch | None = None, join: Join | None = None
+    ) -> Tensor:
         """What enters the Mean, [T, B, classes].
 
-        ``images``: [B, C, H, W], or [B, T, C, H, W] if the Input is not static. Raises ModelError for another shape.
+        ``images``: [B, C, H, W], or [B, T, C, H, W] if the Input is not static. ``join`` computes what it
+        can, which ``watch`` is then not shown. Raises ModelError for another shape.
         """
         self._check(images)
         values: dict[str, Tensor] = {}
-        for number, stage in enumerate(self.stages):
+        found, last_reader = self.stages, self.last_reader
+        if join is not None:
+            found, last_reader = self.joined, self.last_reader_joined
+        for number, stage in enumerate(found):
             if stage.loops:
                 values |= self._loop(arithmetic, stage.nodes, values, watch)
+            elif join is not None and stage.joint is not None:
+                values |= join(stage.joint, [values[source] for source, _ in stage.joint.inputs])
             else:
                 (name,) = stage.nodes
                 values[name] = _watched(watch, name, self._at_once(arithmetic, name, values, images))
-            for name in [name for name in values if self.last_reader[name] <= number]:
+            for name in [name for name in values if last_reader[name] <= number]:
                 del values[name]
         (outputs,) = values.values()
         return outputs.expand(self.graph.timesteps, *outputs.shape[1:])
@@ -129,6 +159,55 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
             found.append(Stage(nodes, loops))
         start = end + 1
     return tuple(found)
+
+
+def joined(graph: Graph, found: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same stages, with every norm, sum and neuron outside of loops in a joint with as many others as possible."""
+    free = {stage.nodes[0] for stage in found if not stage.loops}
+    free -= {edge.target for edge in graph.edges if edge.delay}
+    inside: set[str] = set()  # nodes that belong to the joint of another
+    new: list[Stage] = []
+    for stage in found:
+        name = stage.nodes[0]
+        if name in inside:
+            continue
+        if name in free and _passes_into_sum(graph, name, free):
+            inside.add(name)
+        elif name in free and (joint := _joint(graph, name, free)) is not None:
+            norms = tuple(norm for _, norm in joint.inputs if norm is not None)
+            members = dict.fromkeys((*norms, name, *([joint.lif] if joint.lif else [])))
+            inside |= members.keys()
+            new.append(Stage(tuple(members), loops=False, joint=joint))
+        else:
+            new.append(stage)
+    return tuple(new)
+
+
+def _joint(graph: Graph, name: str, free: set[str]) -> Joint | None:
+    """The joint whose sum is ``name``, or the Lif ``name`` alone; None for layers that are neither."""
+    sources = [edge.source for edge in graph.sources[name]]
+    match graph[name]:
+        case Lif():
+            return Joint(((sources[0], None),), sources[0], name, keeps_total=False)
+        case BatchNorm2d():
+            inputs: tuple[tuple[str, str | None], ...] = ((sources[0], name),)
+        case Add():
+            inputs = tuple(
+                (graph.sources[source][0].source, source) if _passes_into_sum(graph, source, free) else (source, None)
+                for source in sources
+            )
+        case _:
+            return None
+    readers = [edge.target for edge in graph.consumers[name]]
+    lif = next((reader for reader in readers if reader in free and isinstance(graph[reader], Lif)), None)
+    return Joint(inputs, name, lif, keeps_total=set(readers) != {lif})
+
+
+def _passes_into_sum(graph: Graph, name: str, free: set[str]) -> bool:
+    """Whether ``name`` is a norm that nothing reads but an Add outside of loops."""
+    readers = [edge.target for edge in graph.consumers[name]]
+    is_norm = name in free and isinstance(graph[name], BatchNorm2d)
+    return is_norm and len(readers) == 1 and readers[0] in free and isinstance(graph[readers[0]], Add)
 
 
 def folded(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:

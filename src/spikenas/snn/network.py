@@ -14,7 +14,7 @@ as fast as the other one.
 
 from __future__ import annotations
 
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import torch
@@ -35,7 +35,8 @@ from spikenas.graph import (
     Vote,
 )
 from spikenas.model import Model
-from spikenas.snn.execution import Execution, Watch, folded
+from spikenas.snn.execution import Execution, Join, Joint, Watch, folded
+from spikenas.snn.junction import Current, available, join
 from spikenas.snn.neuron import NEURONS, Neuron
 
 SPIKE_RATE = 0.2  # of a fresh network's neurons, roughly
@@ -53,7 +54,7 @@ class Network(nn.Module):
         super().__init__()
         if neuron not in NEURONS:
             raise ModelError(f"neuron {neuron!r} is unknown: choose {' or '.join(NEURONS)}")
-        self.graph, self.dropout = graph, dropout
+        self.graph, self.dropout, self.joins = graph, dropout, neuron == "fused"
         self.generator = torch.Generator().manual_seed(seed)
         self.execution = Execution(graph)
         self._keys = {node.name: f"{i}_{node.name.replace('.', '_')}" for i, node in enumerate(graph.nodes)}
@@ -73,28 +74,32 @@ class Network(nn.Module):
 
     def steps(self, images: Tensor, watch: Watch | None = None) -> Tensor:
         """The outputs at each step, [T, B, classes]."""
-        return self.execution.run(self, images, watch)
+        return self.execution.run(self, images, watch, None if watch else self._joiner(images, {}))
+
+    def steps_with_spikes(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The outputs at each step, [T, B, classes], and the spikes of each Lif over the batch and all steps.
+
+        Their number is exact, differentiable, and 0-dimensional in float64.
+        """
+        counts: dict[str, Tensor] = {}
+
+        def watch(name: str, value: Tensor) -> None:
+            if isinstance(self.graph[name], Lif):
+                count = value.sum(dtype=torch.float64)
+                counts[name] = counts[name] + count if name in counts else count
+
+        return self.execution.run(self, images, watch, self._joiner(images, counts)), counts
 
     def forward_with_rates(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and for each Lif its spikes per neuron and step, differentiable (0-dimensional)."""
-        rates: dict[str, Tensor] = {}
-
-        def watch(name: str, value: Tensor) -> None:
-            if isinstance(self.graph[name], Lif):
-                rate = value.mean() * (len(value) / self.graph.timesteps)
-                rates[name] = rates[name] + rate if name in rates else rate
-
-        return self.steps(images, watch).mean(0), rates
+        outputs, counts = self.steps_with_spikes(images)
+        sites = {name: self.graph.timesteps * len(images) * prod(self.graph.shapes[name]) for name in counts}
+        return outputs.mean(0), {name: (count / sites[name]).float() for name, count in counts.items()}
 
     def forward_with_counts(self, images: Tensor) -> tuple[Tensor, dict[str, int]]:
         """Logits, and for each Lif the exact number of spikes over the batch and all steps."""
-        counts: dict[str, int] = {}
-
-        def watch(name: str, value: Tensor) -> None:
-            if isinstance(self.graph[name], Lif):
-                counts[name] = counts.get(name, 0) + int(torch.count_nonzero(value))
-
-        return self.steps(images, watch).mean(0), counts
+        outputs, counts = self.steps_with_spikes(images)
+        return outputs.mean(0), {name: int(count) for name, count in counts.items()}
 
     def trace(self, images: Tensor) -> dict[str, Tensor]:
         """Every node's output [T, B, ...] (T = 1 where it is static), as :func:`spikenas.reference.run` gives them."""
@@ -116,6 +121,25 @@ class Network(nn.Module):
     def step(self, name: str, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         neuron: Neuron = self.operator(name)
         return neuron.step(x, v)
+
+    def _joiner(self, images: Tensor, counts: dict[str, Tensor]) -> Join | None:
+        """How this network computes joints, noting spikes in ``counts``; None where it cannot."""
+        if not (self.joins and available(images)):
+            return None
+
+        def join_currents(joint: Joint, values: list[Tensor]) -> dict[str, Tensor]:
+            norms = [None if norm is None else self.operator(norm) for _, norm in joint.inputs]
+            currents = [Current(x, norm) for x, norm in zip(values, norms, strict=True)]
+            lif = None if joint.lif is None else self.graph[joint.lif]
+            assert lif is None or isinstance(lif, Lif)
+            made = join(currents, self.graph.timesteps, lif, total=joint.keeps_total)
+            found = {} if made.total is None else {joint.total: made.total}
+            if joint.lif is not None and made.spikes is not None and made.count is not None:
+                counts[joint.lif] = made.count
+                found[joint.lif] = made.spikes
+            return found
+
+        return join_currents
 
     def compute(self, name: str, inputs: list[Tensor]) -> Tensor:
         x, layer = inputs[0], self.graph[name]

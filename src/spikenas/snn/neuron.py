@@ -34,10 +34,13 @@ def fused(x: Tensor, layer: Lif, timesteps: int) -> Tensor:
     return restore(spikes)
 
 
-def step(x: Tensor, v: Tensor | None, layer: Lif) -> tuple[Tensor, Tensor]:
-    """One step [B, ...]: spikes and the membrane (over gain) after the reset; ``v`` is None before the first."""
+def step(x: Tensor, v: Tensor | None, layer: Lif, decay: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One step [B, ...]: spikes and the membrane (over gain) after the reset; ``v`` is None before the first.
+
+    ``decay`` (0-dimensional) stands for the layer's own where it is learned.
+    """
     threshold = layer.threshold / layer.gain
-    u = x if v is None else torch.add(x, v, alpha=layer.decay)
+    u = x if v is None else x + v * (layer.decay if decay is None else decay)
     s: Tensor = _Fire.apply(u, threshold, layer.gain)  # type: ignore[no-untyped-call]
     fired = s.detach()
     return s, u - u * fired if layer.reset is Reset.ZERO else u - fired * threshold
