@@ -191,6 +191,8 @@ def test_augmented_images_are_shifts_and_mirrors_of_the_originals() -> None:
 @pytest.mark.parametrize(
     ("text", "shape", "expected"),
     [
+        ("shift1+cutout3", (1, 8, 8), Augment(1, cutout=3)),
+        ("cutout4+flip", (3, 8, 8), Augment(0, True, 4)),
         ("auto", (1, 8, 8), Augment(1)),
         ("auto", (1, 28, 28), Augment(2)),
         ("auto", (3, 32, 32), Augment(4, True)),
@@ -216,6 +218,9 @@ def test_augment_is_read(text: str, shape: tuple[int, int, int], expected: Augme
         ({"batch_size": 1}, "batch_size 1"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
         ({"optimizer": "adam"}, "'adam' is unknown: choose adamw or sgd"),
+        ({"schedule": "step"}, "'step' is unknown: choose cosine or one-cycle"),
+        ({"precision": "float16"}, "'float16' is unknown: choose auto or float32 or bfloat16"),
+        ({"average": 1.0}, "average 1.0"),
     ],
 )
 def test_impossible_settings_are_refused(fields: dict[str, object], words: str) -> None:
@@ -223,9 +228,9 @@ def test_impossible_settings_are_refused(fields: dict[str, object], words: str) 
         TrainConfig(**fields)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["", "shift", "shift-1", "mixup", "flip+shift1"])
+@pytest.mark.parametrize("text", ["", "shift", "shift-1", "mixup", "flip+flip", "flip+", "cutout"])
 def test_unknown_augments_are_refused(text: str) -> None:
-    with pytest.raises(TrainError, match="is unknown: use auto, none, flip"):
+    with pytest.raises(TrainError, match="is unknown: use auto, none, or such as"):
         parse_augment(text, (1, 8, 8))
 
 
@@ -242,5 +247,8 @@ def test_splits_that_do_not_fit_are_refused() -> None:
 def test_a_loss_that_is_no_number_stops_with_advice() -> None:
     model = run(replace(QUICK, epochs=1)).model
     model = replace(model, weights={**model.weights, "linear_9.weight": np.full((10, 16), 3e38, np.float32)})
-    with pytest.raises(TrainError, match=r"the loss is nan in epoch 1, batch 1: .* learning rate below 0\.02"):
-        run(start=model)
+    told: list[str] = []
+    with pytest.raises(TrainError, match=r"node 'linear_9' is no number at timestep 0; .* learning rate below 0\.0025"):
+        run(start=model, on_fallback=told.append)
+    words = "the loss is nan in epoch 1, batch 1: node 'linear_9' is no number at timestep 0; going on from epoch 0 at"
+    assert told == [f"{words} {scale} of the learning rate" for scale in (0.5, 0.25, 0.125)]

@@ -57,7 +57,7 @@ def _evaluate(network: Network, split: Split, batch_size: int) -> Evaluation:
     for start in range(0, len(split), batch_size):
         pixels = torch.from_numpy(split.images[start : start + batch_size]).to(device)
         batch_logits, batch_counts = network.forward_with_counts(normalize(pixels))
-        logits.append(batch_logits.cpu())
+        logits.append(batch_logits.float().cpu())
         counts = {name: counts.get(name, 0) + count for name, count in batch_counts.items()}
     labels, outputs = torch.from_numpy(split.labels), torch.cat(logits)
     predictions = outputs.argmax(1)

@@ -14,7 +14,10 @@ from spikenas.model import Model
 
 @dataclass(frozen=True, slots=True)
 class EpochStats:
-    """One point of the learning curve; accuracies 0 to 1, ``spike_rate`` per neuron and step while training."""
+    """One point of the learning curve; accuracies 0 to 1, ``spike_rate`` per neuron and step while training.
+
+    ``silent``: the neurons that never fired in the epoch.
+    """
 
     epoch: int
     train_loss: float
@@ -24,6 +27,7 @@ class EpochStats:
     spike_rate: float
     seconds: float
     samples_per_s: float
+    silent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,15 @@ class BatchStats:
 class TrainState:
     """All that a training needs to go on after ``epoch`` epochs as if it had never stopped; arrays and numbers only.
 
-    ``arrays``: ``weights.X`` and ``best.X`` for the arrays X of a Model, ``optimizer.P.key`` for each parameter P,
-    ``random.data`` and ``random.network`` the generators' states.
+    ``arrays``: ``weights.X``, ``best.X`` and ``average.X`` for the arrays X of a network, ``optimizer.P.key`` for
+    each parameter P, ``random.data`` and ``random.network`` the generators' states. ``rate_scale``: by what the
+    learning rate is multiplied since the training last fell back.
     """
 
     epoch: int
     arrays: Mapping[str, npt.NDArray[Any]]
     curve: tuple[EpochStats, ...]
+    rate_scale: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

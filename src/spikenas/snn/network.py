@@ -14,6 +14,7 @@ as fast as the other one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod, sqrt
 from typing import Any
 
@@ -37,7 +38,7 @@ from spikenas.graph import (
 from spikenas.model import Model
 from spikenas.snn.execution import Execution, Join, Joint, Watch, folded
 from spikenas.snn.junction import Current, available, join
-from spikenas.snn.neuron import NEURONS, Neuron
+from spikenas.snn.neuron import NEURONS, FusedLif, Neuron
 
 SPIKE_RATE = 0.2  # of a fresh network's neurons, roughly
 
@@ -45,22 +46,33 @@ SPIKE_RATE = 0.2  # of a fresh network's neurons, roughly
 class Network(nn.Module):
     """Float images ``(pixel - 128) / 128`` [B, C, H, W] (or [B, T, C, H, W] if the Input is not static) to logits.
 
-    ``dropout`` acts on what enters each Linear, one mask for all steps. The same ``seed`` gives the same initial
+    ``dropout`` acts on what enters each Linear, one mask for all steps; with ``learn_decay`` (neuron ``fused`` only)
+    leaks are parameters. The same ``seed`` gives the same initial
     weights and dropout masks; no global random state is read.
     Raises ModelError for an unknown neuron or images that do not fit the Input.
     """
 
-    def __init__(self, graph: Graph, *, neuron: str = "fused", dropout: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        neuron: str = "fused",
+        dropout: float = 0.0,
+        learn_decay: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         if neuron not in NEURONS:
             raise ModelError(f"neuron {neuron!r} is unknown: choose {' or '.join(NEURONS)}")
+        if learn_decay and neuron != "fused":
+            raise ModelError(f"neuron {neuron!r} has a fixed leak: learn it with neuron 'fused'")
         self.graph, self.dropout, self.joins = graph, dropout, neuron == "fused"
         self.generator = torch.Generator().manual_seed(seed)
         self.execution = Execution(graph)
         self._keys = {node.name: f"{i}_{node.name.replace('.', '_')}" for i, node in enumerate(graph.nodes)}
         self.operators = nn.ModuleDict()
         for node in graph.nodes:
-            if (module := _module(graph, node.name, neuron)) is not None:
+            if (module := _module(graph, node.name, neuron, learn_decay)) is not None:
                 self.operators[self._keys[node.name]] = module
         _initialize(self)
 
@@ -130,9 +142,9 @@ class Network(nn.Module):
         def join_currents(joint: Joint, values: list[Tensor]) -> dict[str, Tensor]:
             norms = [None if norm is None else self.operator(norm) for _, norm in joint.inputs]
             currents = [Current(x, norm) for x, norm in zip(values, norms, strict=True)]
-            lif = None if joint.lif is None else self.graph[joint.lif]
-            assert lif is None or isinstance(lif, Lif)
-            made = join(currents, self.graph.timesteps, lif, total=joint.keeps_total)
+            neuron: FusedLif | None = None if joint.lif is None else self.operator(joint.lif)
+            lif, decay = (None, None) if neuron is None else (neuron.layer, neuron.decay)
+            made = join(currents, self.graph.timesteps, lif, decay=decay, total=joint.keeps_total)
             found = {} if made.total is None else {joint.total: made.total}
             if joint.lif is not None and made.spikes is not None and made.count is not None:
                 counts[joint.lif] = made.count
@@ -177,8 +189,21 @@ def normalize(pixels: Tensor) -> Tensor:
 
 
 def to_model(network: Network) -> Model:
-    """The network's weights and BatchNorm2d statistics, copied."""
-    return Model(network.graph, {name: array.numpy().copy() for name, array in weight_tensors(network).items()})
+    """The network's weights and BatchNorm2d statistics, copied; learned leaks are in the model's graph."""
+    arrays = {name: tensor.cpu().numpy().copy() for name, tensor in weight_tensors(network).items()}
+    return Model(learned_graph(network), arrays)
+
+
+def learned_graph(network: Network) -> Graph:
+    """The network's graph with the leaks that it has learned."""
+    graph = network.graph
+    learned = {
+        node.name: module.learned_layer()
+        for node in graph.nodes
+        if isinstance(node.layer, Lif) and isinstance(module := network.operator(node.name), FusedLif)
+    }
+    nodes = tuple(replace(node, layer=learned.get(node.name, node.layer)) for node in graph.nodes)
+    return graph if nodes == graph.nodes else replace(graph, nodes=nodes)
 
 
 def from_model(model: Model, *, neuron: str = "fused", dropout: float = 0.0, seed: int = 0) -> Network:
@@ -207,12 +232,20 @@ def weight_tensors(network: Network) -> dict[str, Tensor]:
     return tensors
 
 
+def state_tensors(network: Network) -> dict[str, Tensor]:
+    """All that a training changes: :func:`weight_tensors` and the logits of learned leaks."""
+    tensors = weight_tensors(network)
+    for name, parameter in named_parameters(network).items():
+        tensors.setdefault(name, parameter.detach())
+    return tensors
+
+
 def named_parameters(network: Network) -> dict[str, nn.Parameter]:
     """What an optimizer trains, under the same names."""
     return {
         f"{node.name}.{name}": parameter
         for node in network.graph.nodes
-        if isinstance(node.layer, Conv2d | Linear | BatchNorm2d)
+        if isinstance(node.layer, Conv2d | Linear | BatchNorm2d | Lif)
         for name, parameter in network.operator(node.name).named_parameters()
     }
 
@@ -220,7 +253,7 @@ def named_parameters(network: Network) -> dict[str, nn.Parameter]:
 # --- construction -----------------------------------------------------------------------------------------
 
 
-def _module(graph: Graph, name: str, neuron: str) -> nn.Module | None:
+def _module(graph: Graph, name: str, neuron: str, learn_decay: bool) -> nn.Module | None:
     """The node's module, weights not yet set; None for a layer that has no state."""
     match graph[name]:
         case Conv2d() as conv:
@@ -232,7 +265,7 @@ def _module(graph: Graph, name: str, neuron: str) -> nn.Module | None:
         case BatchNorm2d() as norm:
             return nn.BatchNorm2d(graph.shapes[name][0], eps=norm.eps)
         case Lif() as lif:
-            return NEURONS[neuron](lif)
+            return FusedLif(lif, learn_decay) if neuron == "fused" else NEURONS[neuron](lif)
         case _:
             return None
 

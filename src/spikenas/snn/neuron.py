@@ -14,6 +14,7 @@ as in SNASNet.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import pi
 from typing import Any, Protocol
 
@@ -24,6 +25,8 @@ from spikenas.errors import GraphError, MissingTool
 from spikenas.graph import Lif, Reset
 
 ALPHA = 2.0
+LEAST_DECAY = 1 / 256
+"""of a learned leak at its start, and its distance from 1: a sigmoid reaches neither end"""
 CHUNK = 2**17  # neurons handled together on a CPU: their few floats each stay in the second-level cache
 
 
@@ -54,17 +57,35 @@ class Neuron(Protocol):
 
 
 class FusedLif(nn.Module):
-    """This module's own neuron."""
+    """This module's own neuron; with ``learn_decay`` its leak is a parameter, kept in 0..1 by a sigmoid (PLIF)."""
 
-    def __init__(self, layer: Lif) -> None:
+    def __init__(self, layer: Lif, learn_decay: bool = False) -> None:
         super().__init__()
         self.layer = layer
+        start = min(max(layer.decay, LEAST_DECAY), 1.0 - LEAST_DECAY)
+        self.decay_logit = nn.Parameter(torch.logit(torch.tensor(start))) if learn_decay else None
+
+    @property
+    def decay(self) -> Tensor | None:
+        """The learned leak, 0-dimensional; None where the layer's own holds."""
+        return None if self.decay_logit is None else torch.sigmoid(self.decay_logit)
+
+    def learned_layer(self) -> Lif:
+        """The layer with what was learned, in the 256ths that integer networks compute with."""
+        decay = self.decay
+        return self.layer if decay is None else replace(self.layer, decay=round(float(decay) * 256) / 256)
 
     def sequence(self, x: Tensor, timesteps: int) -> Tensor:
-        return fused(x, self.layer, timesteps)
+        if self.decay_logit is None:
+            return fused(x, self.layer, timesteps)
+        v, spikes = None, []
+        for t in range(timesteps):
+            s, v = self.step(x[t if len(x) > 1 else 0], v)
+            spikes.append(s)
+        return torch.stack(spikes)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        return step(x, v, self.layer)
+        return step(x, v, self.layer, self.decay)
 
 
 class SpikingJellyLif(nn.Module):
@@ -122,8 +143,7 @@ def _spikingjelly_node(layer: Lif) -> Any:
 class _FusedLif(torch.autograd.Function):
     """All steps of a memory-contiguous [T or 1, ...] forward, and back through time by hand.
 
-    Only ``u`` is kept for the way back: 4 bytes a neuron and step. (A learnable decay would need no more:
-    its gradient is the sum over t of ``D[t] * v[t-1]``, and v follows from u.)
+    Only ``u`` is kept for the way back: 4 bytes a neuron and step.
     """
 
     @staticmethod
