@@ -14,17 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from spikenas.data.datasets import load_dataset
 from spikenas.score.bench import BenchRow, BenchSettings, bench_predictor, bench_scores, graphs_of, scores_of
 from spikenas.score.bulk import screen
+from spikenas.score.probe import draw_probe
 from spikenas.score.ranking import Ranking, kendall, rank
 from spikenas.score.score import Probe
 from spikenas.score.scores import PROBE_SCORES
 from spikenas.score.structure_scores import STRUCTURE_SCORES
 from spikenas.score.table import Table, load_table
-from spikenas.snn.network import normalize
 from spikenas.space.macro import Variant
 
 HEAD = "score              networks    tau  spearman  top tenth  mean regret  regret by budget" + " " * 28 + "seconds"
@@ -45,10 +44,7 @@ def show(row: BenchRow) -> None:
 
 
 def probe_of(source: str, images: int, seed: int) -> Probe:
-    """The first training images of a random order, as networks take them."""
-    train = load_dataset(source).train
-    chosen = np.random.default_rng(seed).choice(len(train.images), images, replace=False)
-    return Probe(normalize(torch.from_numpy(train.images[chosen])), torch.from_numpy(train.labels[chosen]), seed)
+    return draw_probe(load_dataset(source).train, images, seed=seed)
 
 
 def references(table: Table) -> None:

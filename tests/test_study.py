@@ -18,6 +18,7 @@ from fakes_search import DigitEvaluator, DigitSpace, digit_score, tiny_model
 from spikenas.cost.budget import Budget, parse_bytes
 from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
+from spikenas.data.datasets import load_dataset
 from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.graph import Graph
 from spikenas.model import Model, float_shapes
@@ -26,6 +27,8 @@ from spikenas.run.evaluator import Job, NetworkEvaluator, Training, budget_use, 
 from spikenas.run.executor import SerialExecutor
 from spikenas.run.store import SqliteStore
 from spikenas.run.study import StudyResult, run_study
+from spikenas.score.probe import draw_probe
+from spikenas.score.scores import SCORES
 from spikenas.score.structure import structure_score
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import make_strategy
@@ -292,6 +295,37 @@ def test_a_score_that_is_no_number_fails_the_trial(value: float) -> None:
     assert trial.score is None
 
 
+def test_every_score_can_be_a_measure() -> None:
+    split = load_dataset("digits").train
+    which = evaluator(Budget(), probe=draw_probe(split, 8, seed=1))
+    graph = SPACE.lower(SPACE.parse(GENOTYPE), SHAPE, 10)
+    for name, score in SCORES.items():
+        trial = evaluate(which, name)
+        value = score(graph, draw_probe(split, 8, seed=1))
+        assert (trial.state, trial.score) == (TrialState.DONE, value), name
+
+
+def test_a_score_that_looks_at_images_fails_the_trial_without_any() -> None:
+    trial = evaluate(evaluator(Budget()), "sahd")
+    assert trial.state is TrialState.FAILED
+    assert trial.reason == "score 'sahd' reads activations: give it a dataset, or choose a structure score"
+
+
+def test_structure_measures_never_load_torch() -> None:
+    program = f"""
+import sys
+from spikenas.cost.budget import Budget
+from spikenas.cost.target import load_target
+from spikenas.run.evaluator import Job, NetworkEvaluator
+from spikenas.search.trial import Proposal
+from spikenas.space.space import load_space
+which = NetworkEvaluator(load_space("embedded"), {SHAPE}, 10, load_target("cortex-m4"), Budget())
+assert which(Job(0, Proposal({GENOTYPE!r}, "trainable_depth"))).trial.done
+sys.exit("torch" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_deliberate_and_arithmetic_errors_fail_the_trial_and_bugs_do_not_hide() -> None:
     def divide(graph: Graph) -> float:
         return 1 / 0
@@ -305,7 +339,8 @@ def test_deliberate_and_arithmetic_errors_fail_the_trial_and_bugs_do_not_hide() 
     assert failed.state is TrialState.FAILED
     assert "nonsense" in failed.reason
     failed = evaluate(evaluator(Budget()), "beauty")
-    assert failed.reason == "unknown measure 'beauty': choose from structure, train"
+    assert failed.reason.startswith("unknown measure 'beauty': choose from parameters, flops, ")
+    assert "trainable_depth, sahd, " in failed.reason
     failed = evaluate(evaluator(Budget()), TRAIN)
     assert failed.reason.startswith("measure 'train' needs a dataset")
     with pytest.raises(KeyError):

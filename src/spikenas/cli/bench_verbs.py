@@ -72,16 +72,10 @@ def import_(
 
 
 def _probe(data: str, images: int, seed: int) -> Probe:
-    import numpy as np
-    import torch
-
     from spikenas.data.datasets import load_dataset
-    from spikenas.data.split import thin
-    from spikenas.score.score import Probe
-    from spikenas.snn.network import normalize
+    from spikenas.score.probe import draw_probe
 
-    split = thin(load_dataset(data).train, images, np.random.default_rng(seed))
-    return Probe(normalize(torch.from_numpy(split.images)), torch.from_numpy(split.labels), seed)
+    return draw_probe(load_dataset(data).train, images, seed=seed)
 
 
 def _print_rows(rows: Sequence[BenchRow]) -> None:

@@ -20,12 +20,12 @@ from spikenas.errors import InputError, NothingFits, SpikenasError
 from spikenas.graph import Graph, Shape
 from spikenas.model import Model
 from spikenas.run.store import Curve
-from spikenas.score.structure import structure_score
+from spikenas.score.score import Probe
+from spikenas.score.structure_scores import STRUCTURE_SCORES, find_score
 from spikenas.search.trial import TRAIN, Proposal, Trial, TrialState
 from spikenas.space.space import Space
 
-Score = Callable[[Graph], float]
-SCORES: dict[str, Score] = {"structure": structure_score}
+StructureMeasure = Callable[[Graph], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,10 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NetworkEvaluator:
-    """Evaluates networks of one space, for one kind of input, on one device under one budget."""
+    """Evaluates networks of one space, for one kind of input, on one device under one budget.
+
+    ``probe`` is for scores that look at images; ``scores`` are those that read the graph alone.
+    """
 
     space: Space[Any]
     input_shape: Shape
@@ -83,7 +86,8 @@ class NetworkEvaluator:
     budget: Budget
     trainer: Trainer | None = None
     seed: int = 0
-    scores: Mapping[str, Score] = field(default_factory=lambda: SCORES)
+    scores: Mapping[str, StructureMeasure] = field(default_factory=lambda: STRUCTURE_SCORES)
+    probe: Probe | None = None
 
     def __call__(self, job: Job) -> Outcome:
         """The trial of ``job``; deliberate errors and numbers that are none make it a failed one."""
@@ -146,13 +150,15 @@ class NetworkEvaluator:
             return Outcome(trial)
         if proposal.measure == TRAIN:
             return self._trained(job, graph, trial)
-        if proposal.measure not in self.scores:
-            names = ", ".join((*self.scores, TRAIN))
-            raise InputError(f"unknown measure {proposal.measure!r}: choose from {names}")
-        score = float(self.scores[proposal.measure](graph))
+        score = self._score(proposal.measure, graph)
         if not isfinite(score):
             return Outcome(replace(trial, state=TrialState.FAILED, reason=f"score '{proposal.measure}' is {score}"))
         return Outcome(replace(trial, score=score))
+
+    def _score(self, measure: str, graph: Graph) -> float:
+        if measure in self.scores:
+            return float(self.scores[measure](graph))
+        return find_score(measure)(graph, self.probe)
 
     def _trained(self, job: Job, graph: Graph, trial: Trial) -> Outcome:
         if self.trainer is None:

@@ -1,11 +1,12 @@
-"""The scores that read the graph alone, by name; importing them does not load torch."""
+"""The scores that read the graph alone, and every score by its name; importing them does not load torch."""
 
 from __future__ import annotations
 
+from spikenas.errors import InputError
 from spikenas.score.entropy import entropy
-from spikenas.score.score import StructureScore
+from spikenas.score.score import Score, StructureScore
 from spikenas.score.size import flops, parameters, synops
-from spikenas.score.structure import spiking_depth
+from spikenas.score.structure import spiking_depth, structure_score
 from spikenas.score.trainable_depth import coarse_depth, trainable_depth
 
 STRUCTURE_SCORES: dict[str, StructureScore] = {
@@ -14,6 +15,34 @@ STRUCTURE_SCORES: dict[str, StructureScore] = {
     "synops": StructureScore("synops", synops),
     "spiking_depth": StructureScore("spiking_depth", spiking_depth),
     "entropy": StructureScore("entropy", entropy),
+    "structure": StructureScore("structure", structure_score),
     "coarse_depth": StructureScore("coarse_depth", coarse_depth),
     "trainable_depth": StructureScore("trainable_depth", trainable_depth),
 }
+PROBE_NAMES = ("sahd", "naswot", "synflow", "snip", "grad_norm", "jacob_cov")
+"""Scores of an untrained network on images; :mod:`spikenas.score.scores` has them, and loads torch."""
+VARIED_SPACES = ("embedded",)
+"""Spaces that vary widths, timesteps and bits, which depth alone cannot tell apart."""
+
+
+def find_score(name: str) -> Score:
+    """The score called ``name``; torch is loaded only for one that looks at images. Raises InputError."""
+    if name in STRUCTURE_SCORES:
+        return STRUCTURE_SCORES[name]
+    if name not in PROBE_NAMES:
+        raise InputError(f"unknown measure {name!r}: choose from {', '.join((*STRUCTURE_SCORES, *PROBE_NAMES))}")
+    from spikenas.score.scores import PROBE_SCORES
+
+    return PROBE_SCORES[name]
+
+
+def default_measure(space: str) -> str:
+    """The score that ranks the networks of a space best, as far as is known.
+
+    Where only cells vary it is trainable depth: tau-b .50 on the canonical networks of SpikeNAS-Bench, to .33 of
+    ``structure``, which knows what widths, timesteps and bits are worth.
+
+    >>> default_measure("embedded"), default_measure("spikenas-bench")
+    ('structure', 'trainable_depth')
+    """
+    return "structure" if space in VARIED_SPACES else "trainable_depth"
