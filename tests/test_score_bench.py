@@ -10,6 +10,7 @@ import torch
 
 from spikenas.errors import DatasetError, InputError, NothingFits
 from spikenas.run.evaluator import Job
+from spikenas.run.learner import PredictorLearner
 from spikenas.run.replay import TableEvaluator, bench_strategies, replay, structure_columns
 from spikenas.score.bench import BenchRow, BenchSettings, bench_predictor, bench_scores, graphs_of, scores_of
 from spikenas.score.ranking import rank
@@ -27,6 +28,7 @@ from spikenas.space.spikenas_bench import BenchSpace, from_arch_id, table_parame
 
 SPACE = BenchSpace()
 EPOCHS = 8
+DEPTH = "trainable_depth"
 
 
 def table_of(ids: np.ndarray, seed: int = 0) -> Table:
@@ -128,10 +130,13 @@ def test_trains_from_the_curves() -> None:
     row = WHOLE.rows([1234])[0]
     full = table(Job(3, Proposal(text, TRAIN, 4)))
     assert full.trial.number == 3
-    assert full.trial.accuracy == pytest.approx(WHOLE.val_acc[row, 3] / 100)
+    assert full.trial.accuracy == pytest.approx(WHOLE.val_acc[row, 2:4].mean() / 100)  # the later half
+    assert table(Job(3, Proposal(text, TRAIN, 1))).trial.accuracy == pytest.approx(WHOLE.val_acc[row, 0] / 100)
+    assert table(Job(3, Proposal(text, TRAIN, 5))).trial.accuracy == pytest.approx(WHOLE.val_acc[row, 2:5].mean() / 100)
+    assert replace(table, curves=False)(Job(3, Proposal(text, TRAIN, 4))) == replace(full, curve=())
     assert full.trial.seconds == pytest.approx(400)
     assert [point["val_accuracy"] for point in full.curve] == pytest.approx(WHOLE.val_acc[row, :4] / 100)
-    more = table(Job(4, Proposal(text, TRAIN, 8, start=4)))
+    more = table(Job(4, Proposal(text, TRAIN, 8, start=4)))  # complete: what it ends with
     assert more.trial.accuracy == pytest.approx(WHOLE.val_acc[row, 7] / 100)
     assert len(more.curve) == 4
     assert table(Job(5, Proposal(text, TRAIN, 99))).trial.accuracy == more.trial.accuracy
@@ -140,9 +145,9 @@ def test_trains_from_the_curves() -> None:
 
 def test_scores_and_refuses() -> None:
     table = evaluator(limit=17_917_668)
-    fits = table(Job(0, Proposal("bench-000100", "structure"))).trial
+    fits = table(Job(0, Proposal("bench-000100", "trainable_depth"))).trial
     assert fits.state is TrialState.FAILED  # no path: the score is not a number
-    fits = table(Job(0, Proposal("bench-003000", "structure"))).trial
+    fits = table(Job(0, Proposal("bench-003000", "trainable_depth"))).trial
     assert fits.score == pytest.approx(trainable_depth(SPACE.lower(SPACE.parse("bench-003000"), (3, 32, 32), 10)))
     assert fits.budget_use == 1.0
     large = table(Job(0, Proposal("bench-303030", TRAIN, 1))).trial
@@ -158,7 +163,7 @@ def test_scores_and_refuses() -> None:
 
 def test_replay_pays_every_epoch_once() -> None:
     def plan():  # type: ignore[no-untyped-def]
-        yield [Proposal("bench-003000", "structure"), Proposal("bench-303030", "structure")]
+        yield [Proposal("bench-003000", "trainable_depth"), Proposal("bench-303030", "trainable_depth")]
         yield [Proposal("bench-003000", TRAIN, 2), Proposal("bench-002000", TRAIN, 2)]
         yield [Proposal("bench-003000", TRAIN, 6, start=2), Proposal("bench-303030", TRAIN, 9)]
 
@@ -171,21 +176,39 @@ def test_replay_pays_every_epoch_once() -> None:
 
 
 def test_replay_when_nothing_fits() -> None:
-    strategy = make_strategy("random", SPACE, SearchSettings(samples=5), seed=0)
+    strategy = make_strategy("random", SPACE, SearchSettings(samples=5, measure=DEPTH), seed=0)
     with pytest.raises(NothingFits, match="1000 parameters: the smallest network of the table has 17179620"):
         replay(strategy, evaluator(limit=1000))
     with pytest.raises(NothingFits, match="17179620 parameters: the smallest of 5 networks tried has 1"):
-        replay(make_strategy("random", SPACE, SearchSettings(samples=5), seed=0), evaluator(limit=17_179_620))
-    broken = replace(SearchSettings(samples=5), measure="nonsense")
+        replay(
+            make_strategy("random", SPACE, SearchSettings(samples=5, measure=DEPTH), seed=0),
+            evaluator(limit=17_179_620),
+        )
+    broken = SearchSettings(samples=5, measure="nonsense")
     with pytest.raises(InputError, match="could be evaluated: unknown measure 'nonsense'"):
         replay(make_strategy("random", SPACE, broken, seed=0), evaluator())
+
+
+def test_a_learner_races_better_networks_than_the_score_alone_would() -> None:
+    """Accuracy here grows with the number of spiking edges, which parameters tell and depth only hints at."""
+    settings = SearchSettings(samples=400, measure=DEPTH, finalists=16, first_epochs=4, rounds=2)
+    table = evaluator()
+    found = {}
+    for name in ("screen-and-race", "learn-and-race"):
+        learner = PredictorLearner(SPACE, (3, 32, 32), 10)
+        runs = [replay(make_strategy(name, SPACE, settings, seed=seed, learner=learner), table) for seed in range(4)]
+        assert all((run.epochs, run.trained) == (16 * 4 + 8 * 4, 16) for run in runs)
+        found[name] = np.mean([run.regret for run in runs])
+    assert found["learn-and-race"] < found["screen-and-race"]
+    again = replay(make_strategy("learn-and-race", SPACE, settings, seed=3, learner=learner), table)
+    assert again == runs[-1]
 
 
 def test_strategies_by_budget() -> None:
     heard = []
     settings = {
-        "random": SearchSettings(samples=60),
-        "screen-and-race": SearchSettings(samples=300, finalists=4, first_epochs=1, rounds=3),
+        "random": SearchSettings(samples=60, measure=DEPTH),
+        "screen-and-race": SearchSettings(samples=300, measure=DEPTH, finalists=4, first_epochs=1, rounds=3),
     }
     rows = bench_strategies(WHOLE, settings, seeds=2, on_row=heard.append)
     assert rows == heard

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 
 import pytest
 from fakes_search import DigitEvaluator, DigitSpace, any_trial, digit_score
@@ -11,6 +11,7 @@ from hypothesis import given
 from spikenas.errors import InputError, RunError
 from spikenas.run.evaluator import Job
 from spikenas.search.racing import choose_finalists, race
+from spikenas.search.screening import merit
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import make_strategy
 from spikenas.search.strategy import PlannedStrategy, Strategy
@@ -172,6 +173,45 @@ def test_race_goes_on_without_those_that_fail() -> None:
     batches = drive(PlannedStrategy(race(names, settings)), answer)
     # Four, the two that did not fail, the better one; then there is nobody left to race against.
     assert [[t.genotype for t in batch] for batch in batches] == [names, ["200000", "010000"], ["200000"]]
+
+
+def test_a_learner_proposes_the_second_half_of_the_finalists() -> None:
+    """It is asked twice, each time about what is not trained yet, and then orders the rounds."""
+    asked: list[tuple[int, int]] = []
+
+    def learner(trained: Sequence[Trial], genotypes: Sequence[str], pool: Sequence[str]) -> list[float]:
+        asked.append((len(trained), len(genotypes)))
+        assert set(genotypes) <= set(pool)
+        return [-digit_score(genotype) for genotype in genotypes]  # an opinion of its own
+
+    settings = replace(SETTINGS, finalists=8, first_epochs=3, rounds=3)
+    batches = drive(make_strategy("learn-and-race", SPACE, settings, seed=0, learner=learner), evaluate)
+    judged = sorted((t for batch in batches for t in batch if t.measure != TRAIN and t.done), key=merit, reverse=True)
+    ranked = list({(t.score, t.flash_bytes): t for t in reversed(judged)}.values())[::-1]  # twins once, the first
+    assert len(ranked) < len(judged)
+    trained = [batch for batch in batches if batch[0].measure == TRAIN]
+    assert [(len(batch), batch[0].epochs) for batch in trained] == [(4, 3), (2, 3), (2, 3), (4, 6), (2, 12)]
+    first = {trial.genotype for trial in trained[0]}
+    tenth = {trial.genotype for trial in ranked[: round(len(ranked) / 10)]}
+    worst_first = sorted(tenth - first, key=digit_score)
+    assert [t.genotype for batch in trained[1:3] for t in batch] == worst_first[:4]
+    everyone = sorted(first | set(worst_first[:4]), key=digit_score)
+    assert [t.genotype for t in trained[3]] == everyone[:4]
+    assert asked[:2] == [(4, len(tenth) - 4), (6, len(tenth) - 6)]
+
+
+def test_a_learner_is_not_asked_about_two_networks() -> None:
+    def never(trained: Sequence[Trial], genotypes: Sequence[str], pool: Sequence[str]) -> list[float]:
+        raise AssertionError("asked")
+
+    settings = replace(SETTINGS, finalists=3, first_epochs=1, rounds=2)
+    batches = drive(make_strategy("learn-and-race", SPACE, settings, seed=0, learner=never), evaluate)
+    assert [len(batch) for batch in batches if batch[0].measure == TRAIN] == [3, 1]
+    for nothing in (replace(settings, finalists=0), replace(settings, rounds=0)):
+        batches = drive(make_strategy("learn-and-race", SPACE, nothing, seed=0, learner=never), evaluate)
+        assert not [batch for batch in batches if batch[0].measure == TRAIN]
+    with pytest.raises(InputError, match="strategy 'learn-and-race' learns from trainings: give it a learner"):
+        make_strategy("learn-and-race", SPACE, settings, seed=0)
 
 
 def test_finalists_are_among_the_best_and_unlike_each_other() -> None:

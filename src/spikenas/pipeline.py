@@ -12,41 +12,35 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from spikenas.cost.budget import Budget, format_bytes
+from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
-from spikenas.cost.target import DEFAULT_TARGET, Target, load_target
+from spikenas.cost.target import DEFAULT_TARGET, load_target
 from spikenas.data.datasets import Dataset, load_dataset
-from spikenas.data.split import thin
-from spikenas.errors import BudgetError
 from spikenas.graph import Graph
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_integer_model, load_model, plain, read_json, save_model, write_json
-from spikenas.run.checkpoints import Checkpoints
-from spikenas.run.evaluator import NetworkEvaluator
-from spikenas.run.executor import Executor, ExecutorSettings, make_executor
+from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import RunFolder, open_run
 from spikenas.run.report import ReportData, write_report
+from spikenas.run.search_stage import SearchTask, budget_of, search_networks
 from spikenas.run.store import RunStore, open_store
-from spikenas.run.study import run_study
-from spikenas.run.trainer import ShortTrainer
+from spikenas.score.structure_scores import default_measure
 from spikenas.search.settings import SearchSettings
-from spikenas.search.strategies import DEFAULT_STRATEGY, make_strategy
+from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.integer_network import predict
 from spikenas.snn.network import from_model
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, train
-from spikenas.space.space import Space, load_space
+from spikenas.space.space import load_space
 
-# A short training of the search sees about so many pixels an epoch, within these bounds on images.
-RACE_PIXELS, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 500_000, 500, 2000
 # Without --epochs a network is shown about so many images, within these bounds on epochs.
 IMAGES_SHOWN, EPOCHS_LEAST, EPOCHS_MOST = 100_000, 3, 60
 
@@ -135,11 +129,14 @@ def run(
     budget = budget_of(settings, target)
     space = load_space(settings.space, settings.operations)
     dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit, progress=observer.message)
+    kind = dataset.input_shape, dataset.classes
+    task = SearchTask(space, *kind, target, budget, settings.strategy, settings.search, dataset, settings.seed)
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
         with _timed(store, "search"):
             observer.stage("search", f"{settings.strategy} over space '{space.name}'")
             with closing(make_executor(executor or ExecutorSettings())) as workers:
-                chosen, trials = _search(settings, folder, store, space, dataset, target, budget, observer, workers)
+                found = search_networks(task, folder, store, workers, observer.trial)
+        chosen, trials = found.best, found.trials
         graph = space.lower(space.parse(chosen.genotype), dataset.input_shape, dataset.classes)
         epochs = settings.epochs or suitable_epochs(len(dataset.train))
         with _timed(store, "train"):
@@ -176,25 +173,6 @@ def run(
     return summary
 
 
-def budget_of(settings: RunSettings, target: Target) -> Budget:
-    """The limits of a run: those given, and the target's memories where none is. Raises BudgetError."""
-    for name, given, there in (
-        ("flash", settings.flash_bytes, target.flash_bytes),
-        ("RAM", settings.ram_bytes, target.ram_bytes),
-    ):
-        if given is not None and given > there:
-            raise BudgetError(
-                f"{name} budget {format_bytes(given)}: target '{target.name}' has {format_bytes(there)}; "
-                "lower the budget or choose another target"
-            )
-    return Budget(
-        settings.flash_bytes or target.flash_bytes,
-        settings.ram_bytes or target.ram_bytes,
-        settings.energy_nj,
-        settings.latency_ms,
-    )
-
-
 def suitable_epochs(images: int) -> int:
     """Epochs that show a network about IMAGES_SHOWN images.
 
@@ -202,41 +180,6 @@ def suitable_epochs(images: int) -> int:
     (60, 10, 3)
     """
     return max(EPOCHS_LEAST, min(EPOCHS_MOST, IMAGES_SHOWN // images))
-
-
-def race_images(shape: tuple[int, int, int]) -> int:
-    """Images that a short training of the search sees an epoch, and is judged on.
-
-    >>> race_images((1, 8, 8)), race_images((1, 28, 28)), race_images((3, 32, 32))
-    (2000, 637, 500)
-    """
-    return max(RACE_IMAGES_LEAST, min(RACE_IMAGES_MOST, RACE_PIXELS // (shape[1] * shape[2])))
-
-
-def _search(
-    settings: RunSettings,
-    folder: RunFolder,
-    store: RunStore,
-    space: Space[Any],
-    dataset: Dataset,
-    target: Target,
-    budget: Budget,
-    observer: Observer,
-    executor: Executor,
-) -> tuple[Trial, tuple[Trial, ...]]:
-    """The study's best trial, and all of them."""
-    images = race_images(dataset.input_shape)
-    seen, judged = (thin(s, images, np.random.default_rng(settings.seed)) for s in (dataset.train, dataset.val))
-    trainer = ShortTrainer(seen, judged, TrainConfig(threads=1))
-    evaluator = NetworkEvaluator(
-        space, dataset.input_shape, dataset.classes, target, budget, trainer, seed=settings.seed
-    )
-    evaluator.check_budget()
-    smallest = space.format(space.smallest(dataset.input_shape, dataset.classes))
-    strategy = make_strategy(settings.strategy, space, settings.search, seed=settings.seed, first=(smallest,))
-    checkpoints = Checkpoints(folder.weights)
-    result = run_study(strategy, evaluator, executor, store, checkpoints, observer.trial)
-    return result.best, result.trials
 
 
 def _train(
@@ -308,9 +251,10 @@ def command_line(settings: RunSettings, out: Path) -> str:
         value = getattr(settings, name)
         if value != getattr(default, name):
             words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
-    for name in ("samples", "finalists"):
+    usual = replace(default.search, measure=default_measure(settings.space))
+    for name in ("samples", "finalists", "measure"):
         value = getattr(settings.search, name)
-        if value != getattr(default.search, name):
+        if value != getattr(usual, name):
             words += [f"--{name}", str(value)]
     return shlex.join([*words, "--out", str(out)])
 

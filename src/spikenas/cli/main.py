@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from spikenas import __version__
-from spikenas.cli import bench_verbs, export_verbs, inspect_verbs, run_verbs, study_verbs, verify_verbs
+from spikenas.cli import (
+    analyze_verbs,
+    bench_verbs,
+    export_verbs,
+    inspect_verbs,
+    run_verbs,
+    search_verbs,
+    study_verbs,
+    verify_verbs,
+)
 from spikenas.errors import SpikenasError
 
 # typer brings its own copy of click or uses the installed one, by version; either way this is its base of usage errors.
@@ -40,6 +49,8 @@ def root(
 
 
 app.command()(run_verbs.run)
+app.command()(search_verbs.search)
+app.command()(analyze_verbs.analyze)
 app.command()(inspect_verbs.cost)
 app.command()(inspect_verbs.spaces)
 app.command()(inspect_verbs.targets)

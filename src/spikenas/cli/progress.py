@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from spikenas.search.trial import TRAIN, Trial
-from spikenas.snn.train import BatchStats, EpochStats
+
+if TYPE_CHECKING:
+    from spikenas.snn.train import BatchStats, EpochStats  # a search without training never loads torch
 
 REDRAW_SECONDS = 0.1
 
@@ -53,8 +55,9 @@ class RunProgress:
         self.trials += 1
         self.rejected += not trial.done
         if trial.measure == TRAIN:
-            accuracy = "failed: " + trial.reason if trial.accuracy is None else f"{100 * trial.accuracy:.1f}%"
-            self.message(f"{accuracy} after {trial.epochs} epochs: {trial.genotype}")
+            reached = "" if trial.accuracy is None else f"{100 * trial.accuracy:.1f}% after {trial.epochs} epochs"
+            why = "" if trial.done else f"{trial.state.value}: {trial.reason}"
+            self.message(f"{'; '.join(filter(None, (reached, why)))}: {trial.genotype}")
         elif self._due():
             self._draw(self.trials, None, "screening", f"{self.rejected:,} over budget")
 

@@ -9,65 +9,77 @@ import typer
 
 from spikenas.cli.inspect_verbs import SpaceOption, TargetOption
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cost.budget import format_bytes, parse_bytes
+from spikenas.cli.search_options import (
+    AddressOption,
+    DataOption,
+    EnergyOption,
+    ExecutorOption,
+    FinalistsOption,
+    FlashOption,
+    LatencyOption,
+    LimitOption,
+    MeasureOption,
+    OperationsOption,
+    RamOption,
+    SamplesOption,
+    SeedOption,
+    StoreOption,
+    StrategyOption,
+    TrialCpusOption,
+    TrialGpusOption,
+    TrialMemoryOption,
+    TrialSecondsOption,
+    WorkersOption,
+    bytes_or_none,
+    executor_settings,
+    search_settings,
+    words_or_none,
+)
+from spikenas.cost.budget import format_bytes
 from spikenas.cost.target import DEFAULT_TARGET
+from spikenas.search.strategies import DEFAULT_STRATEGY
 
 if TYPE_CHECKING:
     from spikenas.pipeline import RunSummary
 
 
 def run(
-    data: Annotated[
-        str, typer.Option("--data", help="digits, fashion-mnist, a folder of parquet files, or of class folders.")
-    ],
+    data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; the same command again goes on there.")],
-    flash: Annotated[
-        str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the target's.")
-    ] = None,
-    ram: Annotated[str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the target's.")] = None,
-    energy: Annotated[float | None, typer.Option("--energy", help="Limit in nJ per inference, at 45 nm.")] = None,
-    latency: Annotated[float | None, typer.Option("--latency", help="Limit in ms per inference, estimated.")] = None,
+    flash: FlashOption = None,
+    ram: RamOption = None,
+    energy: EnergyOption = None,
+    latency: LatencyOption = None,
     target: TargetOption = DEFAULT_TARGET,
     space: SpaceOption = "embedded",
-    operations: Annotated[str | None, typer.Option("--operations", help="Comma-separated part of the space's.")] = None,
-    strategy: Annotated[str | None, typer.Option("--strategy", help="How to search.")] = None,
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Networks to screen.")] = None,
-    finalists: Annotated[
-        int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings.")
-    ] = None,
+    operations: OperationsOption = None,
+    strategy: StrategyOption = None,
+    measure: MeasureOption = None,
+    samples: SamplesOption = None,
+    finalists: FinalistsOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")] = 0,
-    executor: Annotated[
-        str, typer.Option("--executor", help="Who trains candidates: serial, processes or ray.")
-    ] = "serial",
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default one per core.")] = None,
-    address: Annotated[str | None, typer.Option("--address", help="Ray cluster: auto or HOST:PORT.")] = None,
-    trial_seconds: Annotated[float | None, typer.Option("--trial-seconds", help="Longest a trial may take.")] = None,
-    trial_memory: Annotated[
-        str | None, typer.Option("--trial-memory", help="Most a trial may use, such as 4000MB.")
-    ] = None,
-    cpus_per_trial: Annotated[float, typer.Option("--cpus-per-trial", help="What Ray sets aside.")] = 1.0,
-    gpus_per_trial: Annotated[float, typer.Option("--gpus-per-trial", help="What Ray sets aside.")] = 0.0,
-    store: Annotated[
-        str | None, typer.Option("--store", help="postgresql://... for the study; default a file.")
-    ] = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    executor: ExecutorOption = "serial",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    trial_seconds: TrialSecondsOption = None,
+    trial_memory: TrialMemoryOption = None,
+    cpus_per_trial: TrialCpusOption = 1.0,
+    gpus_per_trial: TrialGpusOption = 0.0,
+    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search, train, quantize and report: from a dataset and a budget to an integer network that fits.
 
     Example: `spikenas run --data digits --flash 32KB --ram 16KB --out runs/demo`
     """
-    budgets = [None if text is None else parse_bytes(text) for text in (flash, ram)]
-    from dataclasses import replace
-
+    budgets = bytes_or_none(flash), bytes_or_none(ram)
     from spikenas.cli.progress import RunProgress
     from spikenas.pipeline import RunSettings
     from spikenas.pipeline import run as run_pipeline
-    from spikenas.run.executor import ExecutorSettings
 
-    trial_bytes = None if trial_memory is None else parse_bytes(trial_memory)
-    who = ExecutorSettings(executor, workers, address, trial_seconds, trial_bytes, cpus_per_trial, gpus_per_trial)
+    who = executor_settings(executor, workers, address, trial_seconds, trial_memory, cpus_per_trial, gpus_per_trial)
     settings = RunSettings(
         data=data,
         flash_bytes=budgets[0],
@@ -76,17 +88,13 @@ def run(
         latency_ms=latency,
         target=target,
         space=space,
-        operations=None if operations is None else tuple(name.strip() for name in operations.split(",")),
+        operations=words_or_none(operations),
+        strategy=strategy or DEFAULT_STRATEGY,
+        search=search_settings(space, measure=measure, samples=samples, finalists=finalists),
         epochs=epochs,
         limit=limit,
         seed=seed,
     )
-    search = replace(
-        settings.search,
-        samples=samples or settings.search.samples,
-        finalists=settings.search.finalists if finalists is None else finalists,
-    )
-    settings = replace(settings, search=search, strategy=strategy or settings.strategy)
     with RunProgress() as progress:
         summary = run_pipeline(settings, out, progress, who, store)
     if as_json:

@@ -110,8 +110,11 @@ class NetworkEvaluator:
     def nothing_fits(self, trials: Sequence[Trial]) -> SpikenasError:
         """NothingFits with the constraint and the smallest that would do, or InputError when every trial failed."""
         costs = [_costs(trial) for trial in trials if trial.flash_bytes is not None]
-        if not costs:
-            reason = trials[0].reason if trials else "there were no proposals"
+        broken = [
+            trial.reason for trial in trials if trial.state is TrialState.FAILED and trial.flash_bytes is not None
+        ]
+        if broken or not costs:  # what has its costs and failed would have fitted
+            reason = (broken or [trial.reason for trial in trials] or ["there were no proposals"])[0]
             return InputError(f"no network of space '{self.space.name}' could be evaluated: {reason}")
         costs.append(self._smallest())
         limits = {name: limit for name in FLAGS if (limit := getattr(self.budget, name)) is not None}

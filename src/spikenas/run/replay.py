@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from spikenas.errors import InputError, NothingFits, SpikenasError
 from spikenas.run.evaluator import Job, Outcome
+from spikenas.run.learner import PredictorLearner
 from spikenas.score.bulk import Screened, screen
 from spikenas.score.table import Table
+from spikenas.search.learning import Learner
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import make_strategy
 from spikenas.search.strategy import Strategy
@@ -34,7 +36,7 @@ def structure_columns(table: Table) -> dict[str, Column]:
     """Scores of structure for every row of ``table``, by name."""
     screened = screen(table.ops)
     return {
-        "structure": screened.trainable_depth,
+        "trainable_depth": screened.trainable_depth,
         "spiking_depth": screened.spiking_depth.astype(np.float64),
         "parameters": screened.parameters.astype(np.float64),
     }
@@ -45,23 +47,34 @@ class TableEvaluator:
     """Answers jobs on SpikeNAS-Bench genotypes from ``table``, as if it scored and trained.
 
     ``scores`` holds a value per row and measure, NaN where there is none. Accuracy is that of the validation images
-    after the epochs asked for, or after the last ones there are; a trial's seconds are its share of the network's
-    training time. More than ``parameter_limit`` parameters do not fit; flash is a byte for each.
+    after a complete training, and before that the mean over the later half of the epochs trained so far: the table's
+    learning rate falls to 0 only at the end, and what one epoch before that says is half noise (docs/benchmarks.md).
+    A trial's seconds are its share of the network's training time. More than ``parameter_limit`` parameters do not
+    fit; flash is a byte for each. Without ``curves`` trials come without theirs.
     """
 
     table: Table
     scores: Mapping[str, Column]
     parameter_limit: int | None = None
     space: BenchSpace = field(default_factory=BenchSpace)
+    curves: bool = True
+    _rows: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def screened(self) -> Screened:
         """Cost by row."""
         return screen(self.table.ops)
 
+    @cached_property
+    def lengths(self) -> Column:
+        """Epochs of the complete training, by row."""
+        return self.table.epochs
+
     def row(self, genotype: str) -> int:
         """The table's row of ``genotype``. Raises GenotypeError, and DatasetError when the table lacks it."""
-        return int(self.table.rows([self.space.parse(genotype).arch_id])[0])
+        if genotype not in self._rows:
+            self._rows[genotype] = int(self.table.rows([self.space.parse(genotype).arch_id])[0])
+        return self._rows[genotype]
 
     def test_accuracy(self, genotype: str) -> float:
         """What the table knows of a genotype on test images, 0 to 1."""
@@ -111,15 +124,19 @@ class TableEvaluator:
         return Outcome(replace(trial, score=score))
 
     def _trained(self, trial: Trial, proposal: Proposal, row: int) -> Outcome:
-        epochs = int(self.table.epochs[row])
+        epochs = int(self.lengths[row])
         last = min(proposal.epochs, epochs)
-        columns = (self.table.train_acc[row, :last], self.table.val_acc[row, :last])
+        reached = self.table.val_acc[row, :last]
+        later = reached[last // 2 if last < epochs else -1 :]
+        seconds = float(self.table.train_seconds[row]) * (proposal.epochs - proposal.start) / epochs
+        done = replace(trial, accuracy=float(later.mean(dtype=np.float64)) / 100, seconds=seconds)
+        if not self.curves:
+            return Outcome(done)
+        columns = (self.table.train_acc[row, :last], reached)
         curve = [
             {"train_accuracy": float(t) / 100, "val_accuracy": float(v) / 100} for t, v in zip(*columns, strict=True)
         ]
-        seconds = float(self.table.train_seconds[row]) * (proposal.epochs - proposal.start) / epochs
-        accuracy = curve[-1]["val_accuracy"]
-        return Outcome(replace(trial, accuracy=accuracy, seconds=seconds), curve[proposal.start :])
+        return Outcome(done, curve[proposal.start :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +203,11 @@ def bench_strategies(
     """Every strategy by name with its settings, under each of the table's budgets, with seeds 0 to ``seeds`` - 1."""
     columns = structure_columns(table) if scores is None else scores
     space, rows = BenchSpace(), []
+    learner = PredictorLearner(space, (3, 32, 32), 10)
     for limit in map(int, table.budgets):
-        evaluator = TableEvaluator(table, columns, limit, space)
+        evaluator = TableEvaluator(table, columns, limit, space, curves=False)
         for name, settings in strategies.items():
-            row = _strategy_row(name, settings, evaluator, limit, seeds)
+            row = _strategy_row(name, settings, evaluator, limit, seeds, learner)
             rows.append(row)
             if on_row is not None:
                 on_row(row)
@@ -197,12 +215,13 @@ def bench_strategies(
 
 
 def _strategy_row(
-    name: str, settings: SearchSettings, evaluator: TableEvaluator, limit: int, seeds: int
+    name: str, settings: SearchSettings, evaluator: TableEvaluator, limit: int, seeds: int, learner: Learner
 ) -> StrategyRow:
     runs: list[Replay] = []
     for seed in range(seeds):
         with suppress(NothingFits):
-            runs.append(replay(make_strategy(name, evaluator.space, settings, seed=seed), evaluator))
+            strategy = make_strategy(name, evaluator.space, settings, seed=seed, learner=learner)
+            runs.append(replay(strategy, evaluator))
 
     def mean(values: Sequence[float]) -> float:
         return float(np.mean(values)) if values else float("nan")

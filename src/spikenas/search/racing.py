@@ -6,7 +6,7 @@ costs about the same, since half as many networks train twice as long. A network
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,32 +22,55 @@ POOL = 0.1
 
 def race(finalists: Sequence[str], settings: SearchSettings) -> Plan[list[Trial]]:
     """Train ``finalists`` in ``settings.rounds`` rounds; returns the trials of the last round, best first."""
-    standing = list(finalists)
-    before = 0
-    results: list[Trial] = []
-    for number in range(settings.rounds):
-        if not standing or (number and len(results) == 1):
+    if not finalists or not settings.rounds:
+        return []
+    trials = yield [Proposal(genotype, TRAIN, settings.first_epochs) for genotype in finalists]
+    return (yield from halve(trials, len(finalists), settings))
+
+
+Order = Callable[[Sequence[Trial]], list[Trial]]
+"""Puts the done trials of one round in order, best first."""
+
+
+def by_quality(trials: Sequence[Trial]) -> list[Trial]:
+    """By accuracy, as they are."""
+    return sorted(trials, key=quality, reverse=True)
+
+
+def halve(
+    trials: Sequence[Trial], started: int, settings: SearchSettings, order: Order = by_quality
+) -> Plan[list[Trial]]:
+    """Go on from the ``trials`` of the first round, with the better half each time, of ``started`` in all."""
+    results = order([trial for trial in trials if trial.done])
+    for number in range(1, settings.rounds):
+        if len(results) < 2:
             break
-        epochs = settings.first_epochs * 2**number
-        trials = yield [Proposal(genotype, TRAIN, epochs, before) for genotype in standing]
-        results = sorted((trial for trial in trials if trial.done), key=quality, reverse=True)
-        standing = [trial.genotype for trial in results[: max(1, len(finalists) >> (number + 1))]]
-        before = epochs
+        standing = [trial.genotype for trial in results[: max(1, started >> number)]]
+        before = settings.first_epochs * 2 ** (number - 1)
+        trials = yield [Proposal(genotype, TRAIN, 2 * before, before) for genotype in standing]
+        results = order([trial for trial in trials if trial.done])
     return results
 
 
-def choose_finalists(space: Space[Any], ranked: Sequence[Trial], count: int) -> list[str]:
-    """``count`` genotypes of ``ranked`` (best first): the best, then each time the one most unlike those chosen.
+def shortlist(ranked: Sequence[Trial], count: int) -> list[Trial]:
+    """The best tenth of the done trials of ``ranked``, at least ``count``, where a score hardly tells them apart.
 
-    They come from the best tenth of the done trials, where a score hardly tells one from another; near twins would
-    race against themselves. Unlike is in how many genes the nearest of the chosen differs, among equals the better
-    one; trials equal in score and all costs are the same network written twice, and only the first of them counts.
+    Trials equal in score and all costs are the same network written twice, and only the first of them counts.
     """
     unique: dict[tuple[object, ...], Trial] = {}
     for trial in ranked:
         if trial.done:
             unique.setdefault((trial.score, trial.flash_bytes, trial.ram_bytes, trial.macs, trial.synops), trial)
-    pool = [trial.genotype for trial in unique.values()][: max(count, round(POOL * len(unique)))]
+    return list(unique.values())[: max(count, round(POOL * len(unique)))]
+
+
+def choose_finalists(space: Space[Any], ranked: Sequence[Trial], count: int) -> list[str]:
+    """``count`` genotypes of ``ranked`` (best first): the best, then each time the one most unlike those chosen.
+
+    They come from the :func:`shortlist`; near twins would race against themselves. Unlike is in how many genes the
+    nearest of the chosen differs, among equals the better one.
+    """
+    pool = [trial.genotype for trial in shortlist(ranked, count)]
     if not pool or not count:
         return []
     genes = np.array([space.encode(space.parse(genotype)) for genotype in pool])

@@ -8,6 +8,7 @@ from typing import Any
 from spikenas.errors import InputError
 from spikenas.search.evolution import evolution
 from spikenas.search.exhaustive import exhaustive
+from spikenas.search.learning import Learner, learn_and_race
 from spikenas.search.pruning import pruning
 from spikenas.search.racing import choose_finalists, race
 from spikenas.search.random_search import random_search
@@ -51,18 +52,38 @@ STRATEGIES: dict[str, PlanMaker] = {
     "exhaustive": exhaustive,
     "racing": racing,
 }
+LEARNING = "learn-and-race"
+"""The one strategy that needs a learner besides."""
+STRATEGY_NAMES = (*STRATEGIES, LEARNING)
+TRAINING = ("racing", LEARNING)
+"""Strategies that are nothing without short trainings."""
 DEFAULT_STRATEGY = "screen-and-race"
 
 
 def make_strategy(
-    name: str, space: Space[Any], settings: SearchSettings, *, seed: int, first: Sequence[str] = ()
+    name: str,
+    space: Space[Any],
+    settings: SearchSettings,
+    *,
+    seed: int,
+    first: Sequence[str] = (),
+    learner: Learner | None = None,
 ) -> PlannedStrategy:
     """The strategy called ``name``; genotypes in ``first`` are tried before any other. Raises InputError.
 
     Every random draw comes from ``seed``, so the same arguments and answers give the same questions.
     """
-    if name not in STRATEGIES:
-        raise InputError(f"unknown strategy {name!r}: choose from {', '.join(STRATEGIES)}")
+    check_strategy(name)
     if seed < 0:
         raise InputError(f"seed {seed}: must be 0 or more")
-    return PlannedStrategy(STRATEGIES[name](space, settings, seed, first))
+    if name != LEARNING:
+        return PlannedStrategy(STRATEGIES[name](space, settings, seed, first))
+    if learner is None:
+        raise InputError(f"strategy '{name}' learns from trainings: give it a learner")
+    return PlannedStrategy(learn_and_race(space, settings, seed, first, learner))
+
+
+def check_strategy(name: str) -> None:
+    """Raises InputError when no strategy is called ``name``."""
+    if name not in STRATEGY_NAMES:
+        raise InputError(f"unknown strategy {name!r}: choose from {', '.join(STRATEGY_NAMES)}")

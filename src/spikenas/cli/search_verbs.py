@@ -1,0 +1,183 @@
+"""spikenas search: a study by itself, without the final training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spikenas.cli.inspect_verbs import SpaceOption, TargetOption, parse_shape
+from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cli.search_options import (
+    DATA_HELP,
+    AddressOption,
+    EnergyOption,
+    ExecutorOption,
+    FinalistsOption,
+    FlashOption,
+    LatencyOption,
+    LimitOption,
+    MeasureOption,
+    OperationsOption,
+    RamOption,
+    SamplesOption,
+    SeedOption,
+    StoreOption,
+    StrategyOption,
+    TrialCpusOption,
+    TrialGpusOption,
+    TrialMemoryOption,
+    TrialSecondsOption,
+    WorkersOption,
+    bytes_or_none,
+    executor_settings,
+    search_settings,
+    words_or_none,
+)
+from spikenas.cost.budget import format_figure
+from spikenas.cost.target import DEFAULT_TARGET
+from spikenas.errors import InputError
+from spikenas.search.strategies import DEFAULT_STRATEGY
+from spikenas.search.trial import Trial
+
+if TYPE_CHECKING:
+    from spikenas.run.search_study import SearchSummary
+
+OBJECTIVE_WORDS = {
+    "score": "score",
+    "flash": "flash_bytes",
+    "ram": "ram_bytes",
+    "energy": "energy_nj",
+    "latency": "latency_ms",
+    "macs": "macs",
+    "synops": "synops",
+}
+"""What may be traded, as one types it."""
+FRONT_SHOWN = 20
+
+
+def search(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study; the same command again goes on there.")],
+    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP)] = None,
+    input: Annotated[str | None, typer.Option("--input", help="Without --data: image shape, such as 3x32x32.")] = None,
+    classes: Annotated[int | None, typer.Option("--classes", min=2, help="Without --data: number of classes.")] = None,
+    flash: FlashOption = None,
+    ram: RamOption = None,
+    energy: EnergyOption = None,
+    latency: LatencyOption = None,
+    target: TargetOption = DEFAULT_TARGET,
+    space: SpaceOption = "embedded",
+    operations: OperationsOption = None,
+    strategy: StrategyOption = None,
+    measure: MeasureOption = None,
+    samples: SamplesOption = None,
+    finalists: FinalistsOption = None,
+    first_epochs: Annotated[
+        int | None, typer.Option("--first-epochs", min=1, help="Epochs of a race's first round.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=0, help="Rounds of a race; each trains twice as long.")
+    ] = None,
+    population: Annotated[
+        int | None, typer.Option("--population", min=2, help="Networks that evolution keeps.")
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option("--objectives", help=f"What to trade, of {', '.join(OBJECTIVE_WORDS)}.")
+    ] = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    executor: ExecutorOption = "serial",
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    trial_seconds: TrialSecondsOption = None,
+    trial_memory: TrialMemoryOption = None,
+    cpus_per_trial: TrialCpusOption = 1.0,
+    gpus_per_trial: TrialGpusOption = 0.0,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search only: a study with its Pareto front and the chosen network, to be trained later.
+
+    Example: `spikenas search --input 3x32x32 --classes 10 --flash 256KB --ram 128KB --out runs/study`
+    """
+    from spikenas.cli.progress import RunProgress
+    from spikenas.run.search_study import StudySettings, search_study
+
+    who = executor_settings(executor, workers, address, trial_seconds, trial_memory, cpus_per_trial, gpus_per_trial)
+    settings = StudySettings(
+        data=data,
+        input_shape=None if input is None else parse_shape(input),
+        classes=classes,
+        flash_bytes=bytes_or_none(flash),
+        ram_bytes=bytes_or_none(ram),
+        energy_nj=energy,
+        latency_ms=latency,
+        target=target,
+        space=space,
+        operations=words_or_none(operations),
+        strategy=strategy or DEFAULT_STRATEGY,
+        search=search_settings(
+            space,
+            measure=measure,
+            samples=samples,
+            finalists=finalists,
+            first_epochs=first_epochs,
+            rounds=rounds,
+            population=population,
+            objectives=None if objectives is None else parse_objectives(objectives),
+        ),
+        limit=limit,
+        seed=seed,
+    )
+    with RunProgress() as progress:
+        progress.stage("search", f"{settings.strategy} over space '{space}'")
+        summary = search_study(settings, out, progress.trial, who, store, progress.message)
+    if as_json:
+        return print_json(summary)
+    _print_summary(summary)
+
+
+def parse_objectives(text: str) -> tuple[str, ...]:
+    """Names of figures from "score,flash,ram". Raises InputError."""
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in OBJECTIVE_WORDS:
+            raise InputError(f"objective '{word}': choose from {', '.join(OBJECTIVE_WORDS)}, separated by commas")
+    return tuple(OBJECTIVE_WORDS[word] for word in words)
+
+
+def _print_summary(summary: SearchSummary) -> None:
+    words = {name: word for word, name in OBJECTIVE_WORDS.items()}
+    columns = ["genotype", "score", *COSTS]
+    print_table(
+        f"Pareto front of {', '.join(words[name] for name in summary.objectives)}: {len(summary.front)} networks",
+        columns,
+        [_front_row(trial) for trial in summary.front[:FRONT_SHOWN]],
+    )
+    if len(summary.front) > FRONT_SHOWN:
+        print(f"and {len(summary.front) - FRONT_SHOWN} more in {summary.next.split()[-1]}/summary.json")
+    best, budget = summary.best, summary.budget
+    rows = [["genotype", summary.genotype]]
+    if best.accuracy is not None:
+        rows.append(["validation accuracy", f"{100 * best.accuracy:.2f}% after {best.epochs} epochs"])
+    if best.score is not None:
+        rows.append([f"score {summary.measure}", f"{best.score:.4g}"])
+    for name, figure in COSTS.items():
+        limit = getattr(budget, figure)
+        of = "" if limit is None else f" of {format_figure(figure, limit)}"
+        rows.append([name, f"{format_figure(figure, getattr(best, figure))}{of}"])
+    outcome = f"{summary.rejected:,} over budget, {summary.failed:,} failed, {summary.trained:,} trained"
+    rows.append(["trials", f"{summary.trials:,}: {outcome}"])
+    rows.append(["seconds", f"{summary.seconds.get('search', 0.0):,.1f}"])
+    print_table(f"spikenas search: {summary.strategy} over {summary.space}, for {summary.target}", ["", ""], rows)
+    print(f"next    {summary.next}")
+
+
+COSTS = {"flash": "flash_bytes", "RAM": "ram_bytes", "energy": "energy_nj", "latency": "latency_ms"}
+
+
+def _front_row(trial: Trial) -> Sequence[str]:
+    costs = [format_figure(figure, getattr(trial, figure)) for figure in COSTS.values()]
+    return [trial.genotype, "" if trial.score is None else f"{trial.score:.4g}", *costs]

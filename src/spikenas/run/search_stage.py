@@ -1,0 +1,140 @@
+"""The search of networks, put together: strategy, evaluator and study; the first stage of a run, or a study by itself.
+
+Without a dataset a search is free of training: it ends with the best score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from spikenas.cost.budget import Budget, format_bytes
+from spikenas.cost.target import Target
+from spikenas.data.datasets import Dataset
+from spikenas.data.split import thin
+from spikenas.errors import BudgetError, InputError
+from spikenas.graph import Shape
+from spikenas.run.checkpoints import Checkpoints
+from spikenas.run.evaluator import NetworkEvaluator
+from spikenas.run.executor import Executor
+from spikenas.run.folder import RunFolder
+from spikenas.run.learner import PredictorLearner
+from spikenas.run.store import RunStore
+from spikenas.run.study import StudyResult, run_study
+from spikenas.score.score import Needs
+from spikenas.score.structure_scores import find_score
+from spikenas.search.settings import SearchSettings
+from spikenas.search.strategies import DEFAULT_STRATEGY, TRAINING, check_strategy, make_strategy
+from spikenas.search.trial import Trial
+from spikenas.space.space import Space
+
+# A short training of the search sees about so many pixels an epoch, within these bounds on images.
+RACE_PIXELS, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 500_000, 500, 2000
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """What is searched, for which device, and how. Raises InputError for what needs a dataset and has none."""
+
+    space: Space[Any]
+    input_shape: Shape
+    classes: int
+    target: Target
+    budget: Budget
+    strategy: str = DEFAULT_STRATEGY
+    search: SearchSettings = field(default_factory=SearchSettings)
+    dataset: Dataset | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_strategy(self.strategy)
+        score = find_score(self.search.measure)
+        if self.dataset is not None:
+            return
+        if self.strategy in TRAINING:
+            raise InputError(f"strategy '{self.strategy}' trains networks: give --data, or choose another strategy")
+        if score.needs is not Needs.STRUCTURE:
+            raise InputError(f"measure '{self.search.measure}' reads {score.needs}: give --data, or choose another one")
+
+    @cached_property
+    def evaluator(self) -> NetworkEvaluator:
+        """Who answers the search's proposals; trains on at most :func:`race_images` images, if at all."""
+        data = self.dataset
+        evaluator = NetworkEvaluator(
+            self.space, self.input_shape, self.classes, self.target, self.budget, seed=self.seed
+        )
+        if data is None:
+            return evaluator
+        # torch is loaded only where something is trained or looks at images
+        from spikenas.run.trainer import ShortTrainer
+        from spikenas.snn.train import TrainConfig
+
+        images = race_images(data.input_shape)
+        seen, judged = (thin(split, images, np.random.default_rng(self.seed)) for split in (data.train, data.val))
+        evaluator = replace(evaluator, trainer=ShortTrainer(seen, judged, TrainConfig(threads=1)))
+        if find_score(self.search.measure).needs is Needs.STRUCTURE:
+            return evaluator
+        from spikenas.score.probe import draw_probe
+
+        return replace(evaluator, probe=draw_probe(data.train, seed=self.seed))
+
+
+def search_networks(
+    task: SearchTask,
+    folder: RunFolder,
+    store: RunStore,
+    executor: Executor,
+    on_trial: Callable[[Trial], None] | None = None,
+) -> StudyResult:
+    """Run the study of ``task``, or the rest of it. Raises NothingFits, first of all when no network can fit."""
+    task.evaluator.check_budget()
+    smallest = task.space.format(task.space.smallest(task.input_shape, task.classes))
+    search = task.search if task.dataset is not None else replace(task.search, finalists=0)
+    learner = PredictorLearner(task.space, task.input_shape, task.classes)
+    strategy = make_strategy(task.strategy, task.space, search, seed=task.seed, first=(smallest,), learner=learner)
+    return run_study(strategy, task.evaluator, executor, store, Checkpoints(folder.weights), on_trial)
+
+
+def race_images(shape: tuple[int, int, int]) -> int:
+    """Images that a short training of the search sees an epoch, and is judged on.
+
+    >>> race_images((1, 8, 8)), race_images((1, 28, 28)), race_images((3, 32, 32))
+    (2000, 637, 500)
+    """
+    return max(RACE_IMAGES_LEAST, min(RACE_IMAGES_MOST, RACE_PIXELS // (shape[1] * shape[2])))
+
+
+class Limits(Protocol):
+    """Limits as settings have them; None leaves memory to the target and the rest free."""
+
+    @property
+    def flash_bytes(self) -> int | None: ...
+    @property
+    def ram_bytes(self) -> int | None: ...
+    @property
+    def energy_nj(self) -> float | None: ...
+    @property
+    def latency_ms(self) -> float | None: ...
+
+
+def budget_of(settings: Limits, target: Target) -> Budget:
+    """The limits of a search: those given, and the target's memories where none is. Raises BudgetError."""
+    for name, given, there in (
+        ("flash", settings.flash_bytes, target.flash_bytes),
+        ("RAM", settings.ram_bytes, target.ram_bytes),
+    ):
+        if given is not None and given > there:
+            raise BudgetError(
+                f"{name} budget {format_bytes(given)}: target '{target.name}' has {format_bytes(there)}; "
+                "lower the budget or choose another target"
+            )
+    return Budget(
+        settings.flash_bytes or target.flash_bytes,
+        settings.ram_bytes or target.ram_bytes,
+        settings.energy_nj,
+        settings.latency_ms,
+    )

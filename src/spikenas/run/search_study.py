@@ -1,0 +1,143 @@
+"""A study by itself: search without final training, in a folder, resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from spikenas.cost.budget import Budget
+from spikenas.cost.target import DEFAULT_TARGET, load_target
+from spikenas.data.datasets import load_dataset
+from spikenas.data.images import Progress
+from spikenas.errors import InputError
+from spikenas.graph import Shape
+from spikenas.run.artifacts import plain, write_json
+from spikenas.run.executor import ExecutorSettings, make_executor
+from spikenas.run.folder import open_run
+from spikenas.run.search_stage import SearchTask, budget_of, search_networks
+from spikenas.run.store import RunStore, open_store
+from spikenas.run.study import StudyResult
+from spikenas.search.pareto import pareto_front
+from spikenas.search.settings import SearchSettings
+from spikenas.search.strategies import DEFAULT_STRATEGY
+from spikenas.search.trial import TRAIN, Trial, TrialState
+from spikenas.space.space import load_space
+
+
+@dataclass(frozen=True, slots=True)
+class StudySettings:
+    """What a study by itself is told; without ``data`` the kind of input and the classes are. Raises InputError."""
+
+    data: str | None = None
+    input_shape: Shape | None = None
+    classes: int | None = None
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    energy_nj: float | None = None
+    latency_ms: float | None = None
+    target: str = DEFAULT_TARGET
+    space: str = "embedded"
+    operations: tuple[str, ...] | None = None
+    strategy: str = DEFAULT_STRATEGY
+    search: SearchSettings = field(default_factory=SearchSettings)
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.data is None and (self.input_shape is None or self.classes is None):
+            raise InputError(
+                "nothing to search for: give --data, or --input and --classes for a search without training"
+            )
+        if self.data is not None and (self.input_shape is not None or self.classes is not None):
+            raise InputError(f"--input and --classes are those of --data {self.data}: leave them out")
+
+    def task(self, progress: Progress | None = None) -> SearchTask:
+        """The task, its dataset loaded."""
+        target = load_target(self.target)
+        budget = budget_of(self, target)
+        space = load_space(self.space, self.operations)
+        if self.data is None:
+            shape, classes, dataset = self.input_shape or (), self.classes or 0, None  # there, by __post_init__
+        else:
+            dataset = load_dataset(self.data, seed=self.seed, limit=self.limit, progress=progress)
+            shape, classes = dataset.input_shape, dataset.classes
+        return SearchTask(space, shape, classes, target, budget, self.strategy, self.search, dataset, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """How a study ended. ``front``: the trials that no other beats in all ``objectives``, most of the first, first."""
+
+    genotype: str
+    best: Trial
+    objectives: tuple[str, ...]
+    front: tuple[Trial, ...]
+    budget: Budget
+    target: str
+    space: str
+    data: str | None
+    strategy: str
+    measure: str
+    trials: int
+    rejected: int
+    failed: int
+    trained: int
+    seed: int
+    seconds: Mapping[str, float]
+    next: str
+
+
+def search_study(
+    settings: StudySettings,
+    out: Path,
+    on_trial: Callable[[Trial], None] | None = None,
+    executor: ExecutorSettings | None = None,
+    store_url: str | None = None,
+    progress: Progress | None = None,
+) -> SearchSummary:
+    """Search only, in the folder ``out``; the same settings again go on there.
+
+    Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
+    """
+    task = settings.task(progress)
+    with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
+        begun = time.perf_counter()
+        try:
+            with closing(make_executor(executor or ExecutorSettings())) as workers:
+                result = search_networks(task, folder, store, workers, on_trial)
+        finally:
+            store.add_stage("search", time.perf_counter() - begun)
+        summary = _summary(settings, task, result, store, out)
+        write_json(folder.summary, plain(summary))
+    return summary
+
+
+def _summary(
+    settings: StudySettings, task: SearchTask, result: StudyResult, store: RunStore, out: Path
+) -> SearchSummary:
+    objectives = settings.search.objectives
+    scored = [trial for trial in result.trials if trial.measure != TRAIN]
+    front = sorted(pareto_front(scored, objectives), key=lambda trial: -(trial.score or 0.0))
+    states = [trial.state for trial in result.trials]
+    return SearchSummary(
+        genotype=result.best.genotype,
+        best=result.best,
+        objectives=objectives,
+        front=tuple(front),
+        budget=task.budget,
+        target=task.target.name,
+        space=task.space.name,
+        data=settings.data,
+        strategy=settings.strategy,
+        measure=settings.search.measure,
+        trials=len(result.trials),
+        rejected=states.count(TrialState.REJECTED),
+        failed=states.count(TrialState.FAILED),
+        trained=sum(trial.accuracy is not None for trial in result.trials),
+        seed=settings.seed,
+        seconds=store.stages(),
+        next=f"spikenas train {out}",
+    )

@@ -1,0 +1,282 @@
+"""spikenas search and analyze as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from spikenas.cli.main import main
+from spikenas.cli.search_verbs import OBJECTIVE_WORDS
+from spikenas.data.datasets import load_dataset
+from spikenas.errors import RunError
+from spikenas.graph import Graph
+from spikenas.run.store import SqliteStore
+from spikenas.score.probe import draw_probe
+from spikenas.score.score import StructureScore
+from spikenas.score.scores import SCORES
+from spikenas.score.structure_scores import STRUCTURE_SCORES
+from spikenas.score.table import Table, save_table
+from spikenas.search.pareto import OBJECTIVES
+from spikenas.search.trial import TRAIN, Trial, TrialState
+from spikenas.space.space import load_space
+
+FREE = ["search", "--input", "1x8x8", "--classes", "10", "--flash", "24KB", "--ram", "12KB"]
+
+
+def trials_of(folder: Path) -> list[Trial]:
+    try:
+        with SqliteStore(folder / "study.sqlite", read_only=True) as store:
+            return [replace(trial, seconds=0.0) for trial in store.trials()]
+    except RunError:  # not made yet
+        return []
+
+
+def test_the_chosen_network_and_the_front_are_those_of_all_trials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    command = [*FREE, "--strategy", "evolution", "--samples", "120", "--population", "30"]
+    assert main([*command, "--objectives", "score,ram", "--out", str(out), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary == json.loads((out / "summary.json").read_text())
+    done = [trial for trial in trials_of(out) if trial.done]
+    assert summary["trials"] == 120 == len(trials_of(out))
+    assert summary["rejected"] == 120 - len(done) > 0
+    assert all(t.flash_bytes <= 24 * 1024 and t.ram_bytes <= 12 * 1024 for t in done)  # type: ignore[operator]
+    best = max(done, key=lambda trial: trial.score or 0.0)
+    assert (summary["genotype"], summary["best"]["score"]) == (best.genotype, best.score)
+    points = [(-trial.score, trial.ram_bytes) for trial in done]  # type: ignore[operator]
+    undominated = {(a, b) for a, b in points if not any(x <= a and y <= b and (x, y) != (a, b) for x, y in points)}
+    assert {(-trial["score"], trial["ram_bytes"]) for trial in summary["front"]} == undominated
+    assert summary["front"][0]["genotype"] == best.genotype
+    # for people, and again without evaluating anything
+    assert main([*command, "--objectives", "score,ram", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert best.genotype in shown
+    assert shown.strip().splitlines()[-1] == f"next    spikenas train {out}"
+
+
+def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["search", "--data", "digits", "--limit", "200", "--flash", "64KB", "--strategy", "learn-and-race"]
+    settings = "--samples 40 --finalists 4 --first-epochs 1 --rounds 2 --measure spiking_depth".split()
+    assert main([*command, *settings, "--out", str(tmp_path / "x"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    trained = [trial for trial in trials_of(tmp_path / "x") if trial.measure == TRAIN]
+    assert [trial.epochs for trial in trained] == [1, 1, 1, 1, 2, 2]
+    assert summary["trained"] == 6
+    assert summary["best"]["accuracy"] == max(trial.accuracy or 0.0 for trial in trained[4:])
+
+
+def test_a_score_that_looks_at_images_ranks_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["search", "--data", "digits", "--limit", "200", "--strategy", "random", "--samples", "4"]
+    assert main([*command, "--measure", "sahd", "--out", str(tmp_path / "x"), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    space, probe = load_space("embedded"), draw_probe(load_dataset("digits", limit=200).train, seed=0)
+    values = [
+        SCORES["sahd"](space.lower(space.parse(trial.genotype), (1, 8, 8), 10), probe)
+        for trial in trials_of(tmp_path / "x")
+        if trial.done
+    ]
+    assert summary["best"]["score"] == max(values)
+
+
+def test_when_all_that_fit_fail_the_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(STRUCTURE_SCORES, "odd", StructureScore("odd", lambda graph: float("nan")))
+    command = [*FREE, "--strategy", "random", "--samples", "20", "--measure", "odd"]
+    assert main([*command, "--out", str(tmp_path / "x")]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.endswith("no network of space 'embedded' could be evaluated: score 'odd' is nan")
+
+
+def test_a_score_of_nan_fails_its_trial_and_the_search_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def odd(graph: Graph) -> float:
+        return float("nan") if graph.timesteps % 2 else float(graph.timesteps)
+
+    monkeypatch.setitem(STRUCTURE_SCORES, "odd", StructureScore("odd", odd))
+    out = tmp_path / "x"
+    assert (
+        main([*FREE, "--strategy", "random", "--samples", "60", "--measure", "odd", "--out", str(out), "--json"]) == 0
+    )
+    summary = json.loads(capsys.readouterr().out)
+    failed = [trial for trial in trials_of(out) if trial.state is TrialState.FAILED]
+    assert len(failed) == summary["failed"] > 0
+    assert {trial.reason for trial in failed} == {"score 'odd' is nan"}
+    assert len(trials_of(out)) == 60
+    assert summary["best"]["score"] == max(trial.score or 0.0 for trial in trials_of(out) if trial.done)
+
+
+def test_objectives_have_words() -> None:
+    assert set(OBJECTIVE_WORDS.values()) == set(OBJECTIVES) - {"accuracy"}
+
+
+SEARCH = """
+import sys
+from spikenas.cli.main import main
+sys.exit(main(sys.argv[1:]) or "torch" in sys.modules)
+"""
+
+
+def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path) -> None:
+    """The process is really killed in mid-search; neither it nor the one that goes on loads torch."""
+    command = [*FREE, "--samples", "500", "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    whole = trials_of(tmp_path / "whole")
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", SEARCH, *command, str(killed)], stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(trials_of(killed)) > 0, process)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    survived = trials_of(killed)
+    assert 0 < len(survived) < len(whole)
+    assert survived == whole[: len(survived)]
+    resumed = subprocess.run([sys.executable, "-c", SEARCH, *command, str(killed)], capture_output=True, check=False)
+    assert resumed.returncode == 0
+    assert trials_of(killed) == whole
+    written = [json.loads((folder / "summary.json").read_text()) for folder in (tmp_path / "whole", killed)]
+    assert written[0]["genotype"] == written[1]["genotype"]
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert process.poll() is None, "the search ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+BAD = {
+    "nothing to search for": ([], "give --data, or --input and --classes"),
+    "half an input": (["--input", "1x8x8"], "give --data, or --input and --classes"),
+    "data and input": (["--data", "digits", "--input", "1x8x8"], "are those of --data digits: leave them out"),
+    "unknown objective": ([*FREE[1:], "--objectives", "score,size"], "objective 'size': choose from score, flash, ram"),
+    "unknown measure": ([*FREE[1:], "--measure", "beauty"], "unknown measure 'beauty': choose from parameters"),
+    "images needed": ([*FREE[1:], "--measure", "sahd"], "measure 'sahd' reads activations: give --data"),
+    "training needed": ([*FREE[1:], "--strategy", "racing"], "strategy 'racing' trains networks: give --data"),
+    "unknown strategy": ([*FREE[1:], "--strategy", "guess"], "unknown strategy 'guess': choose from screen-and-race"),
+    "unknown operation": ([*FREE[1:], "--operations", "none,conv9"], "conv9"),
+    "too large to exhaust": ([*FREE[1:], "--strategy", "exhaustive"], "exhaustive search takes at most 100000"),
+    "a malformed shape": (["--input", "8x8", "--classes", "10"], "such as 3x32x32"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_of_search_is_one_line(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, words = BAD[case]
+    assert main(["search", *arguments, "--out", str(tmp_path / "x")]) == 2
+    output = capsys.readouterr()
+    message = output.err.strip().splitlines()[-1]
+    assert message.startswith("spikenas: ")
+    assert words in message
+    assert output.out == ""
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (["--flash", "1KB"], "flash budget 1.0 KB: the smallest network of space 'embedded' needs "),
+        (["--ram", "0.2KB"], "RAM budget 204 B: the smallest network of space 'embedded' needs "),
+        (["--energy", "0.001"], "energy budget 0.001 nJ: the smallest network of space 'embedded' needs "),
+        (["--latency", "0.0001"], "latency budget 0.0001 ms: the smallest network of space 'embedded' needs "),
+    ],
+)
+def test_impossible_constraints_say_which_and_by_how_much(
+    limits: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["search", "--input", "1x8x8", "--classes", "10", *limits, "--samples", "20"]
+    assert main([*command, "--out", str(tmp_path / "x")]) == 3
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in message
+    assert message.split("; ")[-1] == f"raise {limits[0]}"
+
+
+# --- analyze ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 15,625 networks; threshold 0.5 costs a point an edge, the others bring one."""
+    from test_score_bench import WHOLE
+
+    gain = np.array([0, 0, -1, 1, 1])[WHOLE.ops].sum(axis=1).astype(np.float32)
+    accuracy = np.float32(70) + gain
+    made: Table = replace(
+        WHOLE, test_acc=accuracy + 1, val_acc=np.repeat(accuracy[:, None], 2, axis=1), train_acc=WHOLE.train_acc[:, :2]
+    )
+    path = tmp_path_factory.mktemp("table") / "made.parquet"
+    save_table(made, path)
+    return path
+
+
+def test_analysis_of_a_table(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["analyze", "--table", str(table), "--out", str(tmp_path / "x")]
+    assert main([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    analysis = printed["analysis"]
+    assert "lif_conv3x3_th0.5" not in analysis["recommended"]
+    assert analysis["recommended"] == ["none", "skip", "lif_conv3x3_th1.0", "lif_conv3x3_th1.5"]
+    networks = list(load_space("spikenas-bench").enumerate())
+    gains = {"lif_conv3x3_th0.5": -1, "lif_conv3x3_th1.0": 1, "lif_conv3x3_th1.5": 1}
+    worth = [sum(gains.get(edge.operation, 0) for edge in g.cell.connections) for g in networks]
+    assert analysis["whole"]["mean"] == pytest.approx(0.7 + np.mean(worth) / 100, abs=1e-6)
+    assert analysis["whole"]["test_mean"] == pytest.approx(0.71 + np.mean(worth) / 100, abs=1e-6)
+    # the chart: a bar per row, as long as the gain
+    svg = ElementTree.parse(printed["chart"]).getroot()
+    lengths = [float(bar.attrib["width"]) for bar in svg.iter("{http://www.w3.org/2000/svg}rect")]
+    differences = [abs(row["difference"]) for row in analysis["rows"]]
+    assert len(lengths) == len(differences) == 5
+    assert np.array(lengths) / max(lengths) == pytest.approx(np.array(differences) / max(differences), abs=1e-3)
+    # for people
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "without lif_conv3x3_th0.5 networks gain" in shown
+    assert "--operations none,skip,lif_conv3x3_th1.0,lif_conv3x3_th1.5" in shown
+
+
+def test_analysis_by_short_trainings_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["analyze", "--data", "digits", "--limit", "100", "--networks", "2", "--epochs", "1", "--flash", "1MB"]
+    out = tmp_path / "x"
+    assert main([*command, "--out", str(out), "--json"]) == 0
+    first = capsys.readouterr()
+    trained = trials_of(out)
+    assert all((trial.measure, trial.epochs) == (TRAIN, 1) for trial in trained)
+    assert main([*command, "--out", str(out), "--json"]) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert trials_of(out) == trained
+    assert (out / "analysis.svg").stat().st_size > 1000
+    recommended = json.loads(first.out)["analysis"]["recommended"]
+    search = [*FREE, "--operations", ",".join(recommended), "--samples", "20", "--out", str(tmp_path / "y")]
+    assert main([*search, "--json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give either --table or --data"),
+        (["--data", "digits", "--table", "x"], "give either --table or --data"),
+        (["--table", "no.parquet"], "no.parquet: cannot be read as parquet"),
+        (["--data", "digits", "--networks", "1"], "--networks"),
+        (["--data", "digits", "--flash", "1TB"], "byte count '1TB'"),
+    ],
+)
+def test_bad_input_of_analyze_is_one_line(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", *arguments, "--out", str(tmp_path / "x")]) == 2
+    output = capsys.readouterr()
+    assert words in output.err.strip().splitlines()[-1]
+    assert output.out == ""
