@@ -34,19 +34,33 @@ def random_weights(graph: Graph, seed: int, *, scale: float = 1.0, threshold: in
         node, _, parameter = name.rpartition(".")
         layer = graph[node]
         if parameter == "weight":
+            assert isinstance(layer, Conv2d | Linear)
             limit = 2 ** (layer.weight_bits - 1) - 1
             values = np.rint(rng.integers(-limit, limit + 1, shape) * scale)
         elif parameter == "shift":
-            real = graph.kinds[graph.sources[node][0].source] not in (Kind.SPIKES, Kind.COUNTS)
-            values = np.array(rng.integers(4, 8) if real else rng.integers(0, 3) * (rng.random() < 0.15))
+            assert isinstance(layer, Conv2d | Linear)
+            values = np.array(random_shift(graph, node, layer, rng))
         elif parameter == "sign":
             values = rng.choice([-1, 1], shape)
         elif parameter == "threshold":
+            assert isinstance(layer, Lif)
             values = rng.integers(max(threshold // 2, 1), min(2 * threshold, 2 ** (layer.membrane_bits - 1)), shape)
         else:
             values = rng.integers(-threshold // 2, threshold // 2 + 1, shape)
         weights[name] = np.asarray(values).astype(np.int32)
     return IntegerModel(graph, weights, 0.5)
+
+
+def random_shift(graph: Graph, node: str, layer: Conv2d | Linear, rng: np.random.Generator) -> int:
+    """Over spikes often to the left: by any number of bits, or by as many as leave room in a byte."""
+    kind = graph.kinds[graph.sources[node][0].source]
+    if kind not in (Kind.SPIKES, Kind.COUNTS):
+        return int(rng.integers(4, 8))
+    chance = rng.random()
+    if chance < 0.15:
+        return int(rng.integers(0, 3))
+    in_rows = kind is Kind.SPIKES and not (isinstance(layer, Conv2d) and layer.groups > 1)
+    return -int(rng.integers(0, 9 if in_rows else 9 - layer.weight_bits)) if chance < 0.5 else 0
 
 
 def random_images(graph: Graph, count: int, seed: int) -> npt.NDArray[np.uint8]:

@@ -150,7 +150,7 @@ def random_integer_model(graph: Graph, seed: int) -> IntegerModel:
             limit = 2 ** (layer.weight_bits - 1) - 1
             array = rng.integers(-limit, limit + 1, shape)
         elif parameter == "shift":
-            array = np.array(rng.integers(0, 5))
+            array = np.array(rng.integers(-4, 5))
         elif parameter == "threshold":
             assert isinstance(layer, Lif)
             most = int(rng.choice([100, 2 ** (layer.membrane_bits - 1)]))

@@ -194,6 +194,84 @@ def test_branches_and_skips_share_a_scale() -> None:
     assert groups["fc"] == {"fc"}
 
 
+def mixed_group() -> Model:
+    """An 8-bit stem over pixels and a 4-bit branch over its spikes, joined by a skip."""
+    builder = GraphBuilder()
+    stem = builder.add(replace(ONE, weight_bits=8), builder.add(Input((1, 1, 1))), name="stem")
+    spikes = builder.add(Lif(threshold=0.25), stem, name="spikes")
+    branch = builder.add(replace(ONE, weight_bits=4), spikes, name="branch")
+    last = builder.add(Lif(), builder.add(Add(), stem, branch, name="total"), name="last")
+    builder.add(Output(), builder.add(Mean(), builder.add(Linear(2), builder.add(Flatten(), last), name="fc")))
+    weights = {"stem__weight": [[[[0.25]]]], "branch__weight": [[[[0.7]]]]}
+    return model(builder.build(2), **weights, fc__weight=[[1], [1]], fc__bias=[0, 0])
+
+
+def test_a_layer_of_few_bits_is_shifted_left_and_leaves_its_group_fine() -> None:
+    integer = quantize(mixed_group())
+    w = integer.weights
+    # by itself the branch would set the scale to 0.7 / 7 = 0.1, and 0.25 would be 3 numbers; shifted by as many bits as
+    # bring 7 beyond 127, its weights count 32 units of 0.1 / 32 each
+    assert int(w["branch.shift"]) == -5
+    assert w["branch.weight"].ravel().tolist() == [7]
+    assert w["spikes.threshold"].tolist() == [80]  # 0.25 / (0.1 / 32)
+    assert w["last.threshold"].tolist() == [320]
+    trace = reference.run(integer, np.array([[[[255]]], [[[200]]]], np.uint8))
+    # 0.25 * 127 / 128 and 0.25 * 72 / 128 in these units: 79.4 and 45; the first neuron spikes in its second step
+    assert trace.values["stem"].ravel().tolist() == [79, 45]
+    assert trace.values["branch"].ravel().tolist() == [0, 0, 224, 0]
+    assert trace.values["total"].ravel().tolist() == [79, 45, 303, 45]
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS)
+def test_layers_of_any_bits_may_meet_and_stay_exact(seed: int) -> None:
+    graph, rng = random_graph(seed), np.random.default_rng(seed)
+    nodes = tuple(
+        Node(n.name, replace(n.layer, weight_bits=int(rng.integers(2, 9))))
+        if isinstance(n.layer, Conv2d | Linear)
+        else n
+        for n in graph.nodes
+    )
+    graph = Graph(graph.timesteps, nodes, graph.edges)
+    integer, images = quantize(random_model(graph, seed)), random_images(graph, 4, seed)
+    trace = reference.run(integer, images)
+    assert np.array_equal(predict(integer, images), trace.outputs)
+    for name, reach in reaches(integer).items():
+        values = np.moveaxis(trace.values[name], 2, 0).reshape(len(reach.low), -1)
+        assert (reach.low <= values.min(axis=1)).all(), name
+        assert (values.max(axis=1) <= reach.high).all(), name
+
+
+def test_an_eight_bit_stem_beside_four_bit_layers_flips_few_spikes() -> None:
+    """At the scale of the 4-bit layers these stems flipped 3% of their spikes."""
+    shares, shifts = [], []
+    for seed in range(12):
+        graph = at_bits(random_graph(seed, feedback=False, static=True), 4)
+        first = next(n.name for n in graph.nodes if isinstance(n.layer, Conv2d))
+        nodes = tuple(Node(n.name, replace(n.layer, weight_bits=8)) if n.name == first else n for n in graph.nodes)
+        float_model = random_model(Graph(graph.timesteps, nodes, graph.edges), seed)
+        integer, images = quantize(float_model), random_images(graph, 8, seed)
+        trace, expected = reference.run(integer, images), reference.run(float_model, images)
+        stems = [n for n in trace.values if isinstance(graph[n], Lif) and n in direct_lifs(float_model.graph, first)]
+        shares += [float(np.mean(trace.values[n] != expected.values[n])) for n in stems]
+        shifts += [int(integer.weights[n]) for n in integer.weights if n.endswith(".shift")]
+    assert min(shifts) < 0
+    assert len(shares) >= 8
+    assert np.mean(shares) < 0.01
+
+
+def direct_lifs(graph: Graph, conv: str) -> set[str]:
+    """Neurons that a convolution reaches through nothing but norms."""
+    found: set[str] = set()
+    for edge in graph.consumers[conv]:
+        layer = graph[edge.target]
+        if isinstance(layer, Lif):
+            found.add(edge.target)
+        elif isinstance(layer, BatchNorm2d):
+            found |= direct_lifs(graph, edge.target)
+    return found
+
+
 # --- exact where floats are exact ---------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ The integer arithmetic, which :mod:`spikenas.reference` executes and the C runti
 
 ========================  ===========================================================================
 image                     ``pixel - 128``, int8; padding is 0, mid-grey
-Conv2d, Linear            ``((sum W x + half) >> shift) + bias``, half = 2**(shift-1), 0 if shift is 0
+Conv2d, Linear            ``((sum W x + half) >> shift) + bias``, half = 2**(shift-1), 0 if shift is 0;
+                          a negative shift is one to the left, ``(sum W x << -shift) + bias``
 AvgPool2d on spikes       the sum of the window; the 1/k^2 is folded into what follows
 AvgPool2d on currents     the mean rounded half up, ``(2 sum + k^2) // (2 k^2)``
 Add                       the sum
@@ -52,6 +53,7 @@ IntArray = npt.NDArray[np.int32]
 
 CURRENT_MIN, CURRENT_MAX = -(2**15), 2**15 - 1
 DECAY_ONE = 256
+LEFT_MAX, RIGHT_MAX = 8, 16  # bits by which a layer's sum may be shifted
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class IntegerModel:
         _check_arrays(integer_shapes(self.graph), self.weights)
         for node in self.graph.nodes:
             _check_ranges(node, self.weights)
+
+    def shifts(self, name: str) -> tuple[int, int]:
+        """By how many bits a layer's sum is shifted (left, right); at least one of them is 0."""
+        shift = int(self.weights[f"{name}.shift"])
+        return max(0, -shift), max(0, shift)
 
 
 def float_shapes(graph: Graph) -> dict[str, Shape]:
@@ -202,7 +209,7 @@ def _check_ranges(node: Node, weights: Mapping[str, IntArray]) -> None:
         case Conv2d() | Linear():
             limit = 2 ** (node.layer.weight_bits - 1) - 1
             _need(f"{node.name}.weight", weights, -limit, limit)
-            _need(f"{node.name}.shift", weights, 0, 16)
+            _need(f"{node.name}.shift", weights, -LEFT_MAX, RIGHT_MAX)
             if node.layer.bias and isinstance(node.layer, Conv2d):
                 _need(f"{node.name}.bias", weights, CURRENT_MIN, CURRENT_MAX)
         case Lif():

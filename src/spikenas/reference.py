@@ -123,7 +123,7 @@ class _Integer:
     """The table in :mod:`spikenas.model`, in 64 bits so that nothing wraps unseen."""
 
     def __init__(self, model: IntegerModel) -> None:
-        self.graph = model.graph
+        self.model, self.graph = model, model.graph
         self.weights = {name: array.astype(np.int64) for name, array in model.weights.items()}
 
     def image(self, pixels: Array) -> Array:
@@ -146,9 +146,9 @@ class _Integer:
         x = inputs[0]
         match layer:
             case Conv2d() | Linear():
-                shift = int(self.weights[f"{name}.shift"])
+                left, right = self.model.shifts(name)
                 y = _weighted_sum(layer, x, self.weights[f"{name}.weight"])
-                y = (y + (1 << shift >> 1)) >> shift
+                y = ((y << left) + (1 << right >> 1)) >> right
                 if layer.bias:
                     y = y + _per_channel(self.weights[f"{name}.bias"], y)
             case AvgPool2d():

@@ -115,7 +115,7 @@ def _group(model: IntegerModel, group: Group, stored: Mapping[str, Bounds]) -> t
         total = total + part
     low, high = total.low, total.high
     if group.layer is not None:
-        shift = int(model.weights[f"{group.layer}.shift"])
+        _, shift = model.shifts(group.layer)  # a shift to the left is in the terms already
         bias = layer_bias(model, group.layer)
         # The bias may join before the shift, half of the last bit with it.
         moved = (bias << shift) + (1 << shift >> 1)
@@ -135,7 +135,7 @@ def _term(model: IntegerModel, name: str | None, term: Term, source: Bounds) -> 
             count = term.window.taps
         taps = term.window.taps if term.flat else 1
         return Bounds(np.repeat(low * count, taps), np.repeat(high * count, taps))
-    layer, weight = model.graph[name], model.weights[f"{name}.weight"].astype(np.int64)
+    layer, weight = model.graph[name], moved_weights(model, name)
     if isinstance(layer, Linear):
         weight = weight.reshape(weight.shape[0], len(low), -1)
     else:
@@ -151,6 +151,12 @@ def _term(model: IntegerModel, name: str | None, term: Term, source: Bounds) -> 
 def _repeat(channels: Array, groups: int, outputs: int) -> Array:
     """The input channels that each output sees: [in] -> [out, in / groups]."""
     return np.repeat(channels.reshape(groups, -1), outputs // groups, axis=0)
+
+
+def moved_weights(model: IntegerModel, name: str) -> Array:
+    """A Conv2d's or Linear's weights, shifted to the left where its sum is."""
+    left, _ = model.shifts(name)
+    return model.weights[f"{name}.weight"].astype(np.int64) << left
 
 
 def layer_bias(model: IntegerModel, name: str) -> Array:

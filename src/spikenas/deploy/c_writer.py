@@ -131,6 +131,7 @@ def features(tables: Tables) -> dict[str, int]:
         "BITS_8": any(term.bits == 8 for term in terms),
         "BITS_4": any(term.bits == 4 for term in terms),
         "BITS_2": any(term.bits == 2 for term in terms),
+        "LEFT": any(term.left for term in rows),
         "PARTIAL": any(not group.direct for step in steps for group in step.groups),
         "FIXED": any(0 < step.static_count < len(step.groups) for step in steps),
         "PLAIN": any(step.plain for step in steps),
@@ -223,7 +224,7 @@ def _group(terms: str, group: GroupRow) -> str:
 
 
 def _term(term: TermRow) -> str:
-    plain = ("height", "width", "channels", "delay", "unit_bytes", "units", "bits", "pool_shift", "row_words")
+    plain = ("height", "width", "channels", "delay", "unit_bytes", "units", "bits", "pool_shift", "left", "row_words")
     runs = ("tap_by_tap", "whole_blocks", "across", "down", "tap_bytes", "line_bytes", "tap_words", "line_words")
     more = ("group_in", "group_out", "reciprocal", "first")
     via = f", weights of {term.layer}" if term.layer else ""

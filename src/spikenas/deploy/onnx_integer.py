@@ -27,7 +27,7 @@ class IntegerLayers:
     """The layers of an integer model; as FloatLayers."""
 
     def __init__(self, sheet: Sheet, model: IntegerModel) -> None:
-        self.sheet, self.graph, self.weights = sheet, model.graph, model.weights
+        self.sheet, self.model, self.graph, self.weights = sheet, model, model.graph, model.weights
 
     def image(self, pixels: str, out: str) -> str:
         one, zero = self.sheet.number(1.0, np.float32), self.sheet.number(128, np.uint8)
@@ -55,11 +55,13 @@ class IntegerLayers:
         sheet, x = self.sheet, inputs[0]
         match layer:
             case Conv2d() | Linear():
-                shift = int(self.weights[f"{name}.shift"])
-                y = self._weighted_sum(name, layer, x, "" if shift or layer.bias else out)
-                if shift:
-                    rounded = sheet.op("Add", y, sheet.number(float(1 << shift >> 1), REAL))
-                    y = self._floor_div(rounded, 1 << shift, "" if layer.bias else out)
+                left, right = self.model.shifts(name)
+                y = self._weighted_sum(name, layer, x, "" if left or right or layer.bias else out)
+                if right:
+                    rounded = sheet.op("Add", y, sheet.number(float(1 << right >> 1), REAL))
+                    y = self._floor_div(rounded, 1 << right, "" if layer.bias else out)
+                elif left:
+                    y = sheet.op("Mul", y, sheet.number(float(1 << left), REAL), out="" if layer.bias else out)
                 return sheet.op("Add", y, self._channels(name, "bias"), out=out) if layer.bias else y
             case AvgPool2d():
                 size = prod(layer.kernel_size)

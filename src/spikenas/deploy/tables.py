@@ -29,7 +29,7 @@ from spikenas.cost.memory import (
     value_bytes,
 )
 from spikenas.cost.steps import POINT, Group, Reading, Step, Term, Window, groups, map_size, stored_nodes
-from spikenas.deploy.bounds import INT32_MAX, Bounds, StepBounds, layer_bias, stays_within, step_bounds
+from spikenas.deploy.bounds import INT32_MAX, Bounds, StepBounds, layer_bias, moved_weights, stays_within, step_bounds
 from spikenas.deploy.packing import pack_dense, pack_rows, pairs, unit_weights, weight_rows
 from spikenas.errors import QuantizeError
 from spikenas.graph import Conv2d, Input, Kind, Lif, Linear, Reset
@@ -40,6 +40,7 @@ Array = npt.NDArray[Any]
 ROW_WORDS_MAX = 2**16  # of one array of rows: the list of events holds 16-bit word indices
 UNIT_BITS = 32  # spikes that the event kernel reads at once
 SIZE_MAX = 2**15 - 1
+BYTE_MAX = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class TermRow:
     units: int = 0
     bits: int = 0
     pool_shift: int = 0
+    left: int = 0
     tap_by_tap: bool = False
     whole_blocks: bool = False
     across: int = 0
@@ -206,7 +208,7 @@ class _Writer:
         shape = graph.shapes[step.node]
         logits = step.node == graph.output
         alone = is_alone(work)
-        shift = int(self.model.weights[f"{work[0].layer}.shift"]) if alone and work[0].layer else 0
+        _, shift = self.model.shifts(work[0].layer) if alone and work[0].layer else (0, 0)
         reads_real = any(term.reading is Reading.DENSE for group in work for term in group.terms)
         narrow = bounds.total.within(CURRENT_MIN, CURRENT_MAX)
         wide = logits or not narrow or shift > 0 or (alone and reads_real)
@@ -264,7 +266,7 @@ class _Writer:
     def _group(self, rows: _Rows, step: Step, group: Group, alone: bool, wide: bool) -> GroupRow:
         graph, layer = self.model.graph, group.layer
         channels = graph.shapes[step.node][0] * group.vote
-        shift = int(self.model.weights[f"{layer}.shift"]) if layer else 0
+        _, shift = self.model.shifts(layer) if layer else (0, 0)
         real = any(term.reading is Reading.DENSE for term in group.terms)
         direct = alone or (shift == 0 and group.vote == 1 and (wide or not real))
         bias = "0"
@@ -352,7 +354,7 @@ class _Writer:
         conv = self.model.graph[layer]
         assert isinstance(conv, Conv2d)
         group_in = channels // conv.groups
-        weight = unit_weights(self.model.weights[f"{layer}.weight"], conv.groups)
+        weight = unit_weights(self._byte_weights(layer), conv.groups)
         padded = np.pad(weight.reshape(-1), (0, -weight.size % 4))
         return {
             "weights": self.add(f"weights_{layer}_{len(self.constants)}", "int8_t", padded),
@@ -363,8 +365,18 @@ class _Writer:
 
     def _window_weight(self, layer: str, term: Term) -> Array:
         """[out, in / groups, h, w], of a Linear too."""
-        weight = self.model.weights[f"{layer}.weight"]
+        weight = self._byte_weights(layer)
         return weight if weight.ndim == 4 else weight.reshape(weight.shape[0], -1, *term.window.kernel)
+
+    def _byte_weights(self, layer: str) -> Array:
+        """Weights that are stored in bytes whatever their bits, and therefore shifted where they are stored."""
+        weight = moved_weights(self.model, layer)
+        if np.abs(weight).max(initial=0) > BYTE_MAX:
+            raise QuantizeError(
+                f"node '{layer}': weights of up to {np.abs(weight).max()} after its shift to the left, the C kernels "
+                f"store at most {BYTE_MAX} here: shift it less"
+            )
+        return weight
 
     def _neuron(self, name: str, scratch_offset: int, current: Bounds) -> NeuronRow:
         graph, weights = self.model.graph, self.model.weights
@@ -423,7 +435,7 @@ class _Rows:
 
     writer: _Writer
     step: int
-    arrays: list[tuple[int, int, list[Array]]] = field(default_factory=list)
+    arrays: list[tuple[tuple[int, int, int], list[Array]]] = field(default_factory=list)
     placed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def place(self, layer: str, term: Term) -> list[dict[str, Any]]:
@@ -436,6 +448,7 @@ class _Rows:
         node = self.writer.model.graph[layer]
         assert isinstance(node, Conv2d | Linear)
         bits, node_width = stored_bits(node.weight_bits), self.writer.model.graph.shapes[layer][0]
+        moved, _ = self.writer.model.shifts(layer)
         rows = pack_rows(weight_rows(self.writer.model.weights[f"{layer}.weight"], term.window.kernel), bits)
         parts = []
         for top, left, piece in _pieces(rows):
@@ -445,14 +458,18 @@ class _Rows:
                     f"{4 * ROW_WORDS_MAX}: use fewer channels or bits"
                 )
             (pad_y, pad_x), window = term.window.padding, term.window
-            name, first = self._array(bits, piece)
+            name, first = self._array(bits, moved, piece)
             parts.append(
                 {
                     "weights": name,
                     "first": first,
                     "bits": bits,
+                    "left": moved,
                     "row_words": rows.shape[3],
-                    "whole_blocks": bits == 8 and rows.shape[3] % 4 == 0 and node_width == 4 * rows.shape[3],
+                    "whole_blocks": bits == 8
+                    and not moved
+                    and rows.shape[3] % 4 == 0
+                    and node_width == 4 * rows.shape[3],
                     "tap_words": rows.shape[2] * rows.shape[3],
                     "line_words": piece.shape[1] * rows.shape[2] * rows.shape[3],
                     "window": Window((piece.shape[0], piece.shape[1]), window.stride, (pad_y - top, pad_x - left)),
@@ -460,21 +477,26 @@ class _Rows:
             )
         return parts
 
-    def _array(self, bits: int, piece: Array) -> tuple[str, int]:
-        """The array that takes the rows, and the word at which they start."""
-        words = piece.shape[3]
-        for index, (have_bits, have_words, pieces) in enumerate(self.arrays):
+    def _array(self, bits: int, moved: int, piece: Array) -> tuple[str, int]:
+        """The array that takes the rows, and the word at which they start; rows of one array are added alike."""
+        alike = bits, moved, piece.shape[3]
+        for index, (have, pieces) in enumerate(self.arrays):
             used = sum(part.size for part in pieces)
-            if (have_bits, have_words) == (bits, words) and used + piece.size <= ROW_WORDS_MAX:
+            if have == alike and used + piece.size <= ROW_WORDS_MAX:
                 pieces.append(piece)
                 return f"rows_{self.step}_{index}", used
-        self.arrays.append((bits, words, [piece]))
+        self.arrays.append((alike, [piece]))
         return f"rows_{self.step}_{len(self.arrays) - 1}", 0
 
     def write(self) -> None:
-        for index, (_, _, pieces) in enumerate(self.arrays):
+        for index, (_, pieces) in enumerate(self.arrays):
             joined = np.concatenate([piece.reshape(-1) for piece in pieces])
             self.writer.add(f"rows_{self.step}_{index}", "uint32_t", joined)
+
+
+def _in_whole_blocks(row_words: int, channels: int) -> bool:
+    """Of 8-bit rows, whether they are nothing but blocks of four words."""
+    return row_words % 4 == 0 and channels == 4 * row_words
 
 
 def _pieces(rows: Array) -> list[tuple[int, int, Array]]:

@@ -81,10 +81,11 @@ def _weighted(model: IntegerModel, name: str, layer: Conv2d | Linear, x: Reach) 
     products = weight * low[:, :, None], weight * high[:, :, None]
     least = np.minimum(*products).sum(axis=(1, 2))
     most = np.maximum(*products).sum(axis=(1, 2))
-    shift = int(model.weights[f"{name}.shift"])
-    half = 1 << shift >> 1
+    left, right = model.shifts(name)
+    half = 1 << right >> 1
+    least, most = least << left, most << left
     bias = model.weights[f"{name}.bias"].astype(np.int64) if layer.bias else np.zeros(len(weight), np.int64)
-    after = _made(((least + half) >> shift) + bias, ((most + half) >> shift) + bias)
+    after = _made(((least + half) >> right) + bias, ((most + half) >> right) + bias)
     return Reach(after.low, after.high, max(after.peak, _largest(least, most) + half))
 
 

@@ -52,6 +52,7 @@ class IntegerNetwork:
     """An integer model's weights as tensors, ready to run."""
 
     def __init__(self, model: IntegerModel) -> None:
+        self.model = model
         self.graph: Graph = model.graph
         self.execution = Execution(model.graph)
         self.peaks = {name: reach.peak for name, reach in reaches(model).items()}
@@ -108,14 +109,16 @@ class IntegerNetwork:
 
     def _weighted_sum(self, name: str, layer: Conv2d | Linear, x: Tensor) -> Tensor:
         """``((sum W x + half) >> shift) + bias``."""
-        weight, shift = self.weights[f"{name}.weight"], int(self.weights[f"{name}.shift"])
+        weight, (left, right) = self.weights[f"{name}.weight"], self.model.shifts(name)
         if isinstance(layer, Linear):
             y = functional.linear(x, weight)
         else:
             geometry = (layer.stride, layer.padding, (1, 1), layer.groups)
             y = folded(x, lambda maps: functional.conv2d(maps, weight, None, *geometry))
-        if shift:
-            y.add_(1 << shift - 1).mul_(0.5**shift).floor_()
+        if right:
+            y.add_(1 << right - 1).mul_(0.5**right).floor_()
+        elif left:
+            y.mul_(1 << left)
         return y.add_(_per_channel(self.weights[f"{name}.bias"], y)) if layer.bias else y
 
     def _pool(self, layer: AvgPool2d, x: Tensor, currents: bool) -> Tensor:

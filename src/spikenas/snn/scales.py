@@ -7,18 +7,18 @@ Nothing is ever multiplied to change a scale, so currents that meet must share o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import floor, log2
+from math import ceil, floor, log2
 
 import numpy as np
 
 from spikenas.errors import QuantizeError
 from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Input, Kind, Lif, Linear, Mean, Output, Vote
-from spikenas.model import CURRENT_MAX, CURRENT_MIN, in_accumulator
+from spikenas.model import CURRENT_MAX, CURRENT_MIN, RIGHT_MAX, in_accumulator
 from spikenas.snn.folding import Floats, Folded
+from spikenas.snn.left_shifts import best_lefts
 
 PIXEL_SCALE = 1.0 / 128.0
 PIXEL_REACH = 128
-MAX_SHIFT = 16
 BIAS_LIMIT = 2**14  # half of 16 bits, so that a current has room beside its bias
 SUM_LIMIT = 2**30  # half of 32 bits, likewise
 WIDEST_ALONE, WIDEST_SHARED = 2.0**8, 2.0**4
@@ -55,7 +55,7 @@ class Scales:
         return self._scales[name]
 
     def shift(self, name: str) -> int:
-        """By how many bits a Conv2d or Linear sums finer than its scale."""
+        """By how many bits a Conv2d or Linear sums finer than its scale; negative: coarser."""
         self.scale(name)
         return self._shifts[name]
 
@@ -122,16 +122,20 @@ class Scales:
         natural = {name: self._natural(name) for name in layers}
         stored = not all(in_accumulator(self.graph, name) for name in group)
         least = {name: self._least_shift(name, natural[name]) if stored else 0 for name in layers}
-        wanted = [natural[name] * 2.0 ** least[name] for name in layers] + self._floors(group)
+        wanted = [natural[name] * 2.0 ** least[name] for name in layers]
+        floors = self._floors(group)
         if any(_needs_one_scale(self.graph, name) for name in group):
             wanted = [array.max(keepdims=True) for array in wanted]
-        scale = np.max(np.broadcast_arrays(*wanted), axis=0)
+            floors = [array.max(keepdims=True) for array in floors]
+        lefts = best_lefts(wanted, [0 if least[name] else self._most_left(name, layers) for name in layers])
+        fitting = [array / 2.0**left for array, left in zip(wanted, lefts, strict=True)]
+        scale = np.max(np.broadcast_arrays(*fitting, *floors), axis=0)
         scale[scale == 0] = scale.max() or 1.0  # a channel that nothing enters
         scale = self._widened(group, scale)
         for name in group:
             self._scales[name] = np.broadcast_to(scale, self.graph.shapes[name][:1])
-        for name in layers:
-            self._shifts[name] = self._spare_shift(name, natural[name], least[name])
+        for name, left in zip(layers, lefts, strict=True):
+            self._shifts[name] = self._spare_shift(name, natural[name], least[name] - left)
 
     def _widened(self, group: frozenset[str], scale: Floats) -> Floats:
         """The scale made so coarse that the thresholds of normed neurons, ``threshold / |g|``, fit their membranes.
@@ -152,8 +156,7 @@ class Scales:
 
     def _natural(self, name: str) -> Floats:
         """The finest scale at which the layer's weights fit their bits and its sums 32 bits."""
-        layer = self.graph[name]
-        assert isinstance(layer, Conv2d | Linear)
+        layer = _weighted(self.graph, name)
         fine = np.abs(self.fine_weight(name)).reshape(len(self.folded.layers[name].weight), -1)
         reach = self._reach(self.graph.sources[name][0].source)
         natural: Floats = np.maximum(
@@ -170,18 +173,29 @@ class Scales:
         fine = np.abs(np.rint(_over(self.fine_weight(name), safe)))
         sums = fine.reshape(len(fine), -1).sum(axis=1) * self._reach(source)
         bias = np.abs(self.folded.layers[name].bias) / safe
-        for shift in range(MAX_SHIFT):
+        for shift in range(RIGHT_MAX):
             if ((sums + bias) / 2.0**shift + 2.0 <= CURRENT_MAX).all():
                 return shift
-        return MAX_SHIFT
+        return RIGHT_MAX
+
+    def _most_left(self, name: str, layers: list[str]) -> int:
+        """How far a layer of few bits may be shifted: until it is as coarse as with the bits of its group's finest.
+
+        What no spikes enter is stored in bytes, and shifted there.
+        """
+        limits = {each: largest_weight(_weighted(self.graph, each).weight_bits) for each in layers}
+        layer, source = self.graph[name], self.graph.sources[name][0].source
+        gap = log2(max(limits.values()) / limits[name])
+        in_rows = self.graph.kinds[source] is Kind.SPIKES and not (isinstance(layer, Conv2d) and layer.groups > 1)
+        return ceil(gap) if in_rows else floor(gap)
 
     def _spare_shift(self, name: str, natural: Floats, least: int) -> int:
-        """The largest shift at which the weights still fit; 0 over spikes, whose kernels add rows of one scale."""
-        source = self.graph.sources[name][0].source
-        if self.graph.kinds[source] is Kind.SPIKES or not (natural > 0).any():
-            return least
+        """The largest shift at which the weights still fit; over spikes (rows are just added) none to the right."""
+        most = 0 if self.graph.kinds[self.graph.sources[name][0].source] is Kind.SPIKES else RIGHT_MAX
+        if not (natural > 0).any():
+            return max(0, least)
         spare = (self._scales[name] / np.where(natural > 0, natural, np.nan))[natural > 0].min()
-        return min(MAX_SHIFT, max(least, floor(log2(spare) + HAIR)))
+        return min(most, max(least, floor(log2(spare) + HAIR)))
 
     def _floors(self, group: frozenset[str]) -> list[Floats]:
         """Scales below which a bias, a threshold or a calibrated current would leave its integers."""
@@ -228,6 +242,12 @@ def largest_weight(bits: int) -> int:
 def largest_threshold(layer: Lif) -> int:
     """A quarter of the membrane's range: room for two thresholds below zero, and for inputs above one."""
     return 1 << layer.membrane_bits - 2
+
+
+def _weighted(graph: Graph, name: str) -> Conv2d | Linear:
+    layer = graph[name]
+    assert isinstance(layer, Conv2d | Linear)
+    return layer
 
 
 def _is_free(graph: Graph, name: str) -> bool:

@@ -353,6 +353,37 @@ static void add_wide(rows *r, const spk_term *term, spk_i32 *to) {
     }
 }
 
+#if SPK_HAS_LEFT
+/* As add_wide, for rows that count 2^left times, and for sums of either width. */
+static void add_moved(rows *r, const spk_term *term, const spk_sums *sums) {
+    static const uint32_t zeros[8];
+    const int32_t factor = (int32_t)1 << term->left;
+    const unsigned most = term->bits >> 1; /* words that hold 8 pairs */
+    const unsigned pairs_in_word = most == 4 ? 2 : most == 2 ? 4 : 8;
+    unsigned channel = 0;
+    for (unsigned words = term->row_words; words != 0;) {
+        uint32_t pairs[8];
+        const unsigned taken = words < most ? words : most;
+        const uint32_t *weights = r->weights;
+        add_narrow(r, term, taken, zeros, pairs);
+        for (unsigned i = 0; i < taken * pairs_in_word; ++i, channel += 2) {
+            const int32_t low = (int16_t)pairs[i] * factor, high = ((int32_t)pairs[i] >> 16) * factor;
+            if (sums->wide) {
+                spk_i32 *to = (spk_i32 *)sums->to + channel;
+                to[0] += low;
+                to[1] += high;
+            } else {
+                spk_i16 *to = (spk_i16 *)sums->to + channel;
+                to[0] = (int16_t)(to[0] + low);
+                to[1] = (int16_t)(to[1] + high);
+            }
+        }
+        r->weights = weights + taken;
+        words -= taken;
+    }
+}
+#endif
+
 #if SPK_HAS_BITS_8
 /* The usual case of spk_add_rows, as directly as possible: narrow sums that words of 8 bits cover without remainder. */
 void spk_add_whole_rows(spk_events *events, spk_sums *sums) {
@@ -388,6 +419,14 @@ void spk_add_rows(spk_events *events, spk_sums *sums) {
         return;
     }
     rows r = {(const uint32_t *)term->weights, events->start, events->next};
+#if SPK_HAS_LEFT
+    if (term->left != 0) {
+        spk_materialise(sums);
+        add_moved(&r, term, sums);
+        events->next = events->start;
+        return;
+    }
+#endif
     if (sums->wide) {
         add_wide(&r, term, (spk_i32 *)sums->to);
     } else {

@@ -63,6 +63,7 @@ typedef struct {
     uint8_t pool_shift;  /* of the reciprocal */
     uint8_t tap_by_tap;  /* ROWS: units cannot be listed in runs */
     uint8_t whole_blocks; /* ROWS: 8 bits, and as many sums as 4 words hold, or a multiple */
+    uint8_t left;        /* ROWS: sums of rows count 2^left times */
     uint8_t across, down; /* ROWS: pixels of a tap, when pools do not overlap */
     uint16_t row_words;  /* of one row of weights */
     uint16_t group_in, group_out; /* channels of one group of a grouped convolution */
