@@ -68,7 +68,18 @@ def test_the_chosen_network_and_the_front_are_those_of_all_trials(
 
 def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["search", "--data", "digits", "--limit", "200", "--flash", "64KB", "--strategy", "learn-and-race"]
-    settings = "--samples 40 --finalists 4 --first-epochs 1 --rounds 2 --measure spiking_depth".split()
+    settings = [
+        "--samples",
+        "40",
+        "--finalists",
+        "4",
+        "--first-epochs",
+        "1",
+        "--rounds",
+        "2",
+        "--measure",
+        "spiking_depth",
+    ]
     assert main([*command, *settings, "--out", str(tmp_path / "x"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     trained = [trial for trial in trials_of(tmp_path / "x") if trial.measure == TRAIN]

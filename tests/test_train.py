@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from spikenas import reference
 from spikenas.data.datasets import load_dataset
 from spikenas.data.split import Split
 from spikenas.errors import TrainError
 from spikenas.graph import AvgPool2d, BatchNorm2d, Conv2d, Edge, Flatten, Graph, Input, Lif, Linear, Mean, Node, Output
 from spikenas.snn.augment import Augment, augmented, parse_augment
 from spikenas.snn.evaluate import evaluate
-from spikenas.snn.network import from_model
+from spikenas.snn.network import Network, from_model, normalize, to_model
+from spikenas.snn.objective import Targets, loss, mixed
 from spikenas.snn.train import (
     BatchStats,
     EpochStats,
@@ -26,6 +28,7 @@ from spikenas.snn.train import (
     train,
 )
 from spikenas.snn.train_config import learning_rate_at
+from spikenas.snn.training_run import TrainingRun
 
 
 def graph(width: int = 8, classes: int = 10, timesteps: int = 4) -> Graph:
@@ -252,3 +255,119 @@ def test_a_loss_that_is_no_number_stops_with_advice() -> None:
         run(start=model, on_fallback=told.append)
     words = "the loss is nan in epoch 1, batch 1: node 'linear_9' is no number at timestep 0; going on from epoch 0 at"
     assert told == [f"{words} {scale} of the learning rate" for scale in (0.5, 0.25, 0.125)]
+
+
+# --- objective and options ----------------------------------------------------------------------------------
+
+
+def test_temporal_loss_by_hand() -> None:
+    outputs = torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]])  # two steps, one image, two classes; label 0
+    config = TrainConfig(label_smoothing=0.0, temporal_loss=1.0)
+    right, wrong = np.log1p(np.exp(-2.0)), np.log1p(np.exp(2.0))
+    expected = 0.95 * (right + wrong) / 2 + 0.05 * 1.0  # every output is 1 away from the threshold
+    assert float(loss(outputs, Targets(torch.tensor([0])), config)) == pytest.approx(expected)
+    mean = float(loss(outputs, Targets(torch.tensor([0])), replace(config, temporal_loss=0.0)))
+    assert mean == pytest.approx(np.log(2))
+    half = float(loss(outputs, Targets(torch.tensor([0])), replace(config, temporal_loss=0.5)))
+    assert half == pytest.approx((expected + np.log(2)) / 2)
+
+
+def test_mixup_blends_images_and_their_losses() -> None:
+    config = TrainConfig(mixup=0.4, seed=3, label_smoothing=0.0)
+    images, labels = torch.eye(4)[:, None, None, :], torch.arange(4)
+    blended, targets = mixed(images, labels, config, step=7)
+    assert targets.partners is not None
+    share = targets.share
+    assert torch.allclose(blended, share * images + (1 - share) * images[targets.partners])
+    outputs = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
+    entropy = torch.nn.functional.cross_entropy
+    expected = share * entropy(outputs[0], labels) + (1 - share) * entropy(outputs[0], labels[targets.partners])
+    assert torch.allclose(loss(outputs, targets, config), expected)
+    again = mixed(images, labels, config, step=7)[1]
+    assert again.share == share != mixed(images, labels, config, step=8)[1].share
+    assert mixed(images, labels, replace(config, mixup=0.0), step=7)[0] is images
+
+
+def test_one_cycle_is_torchs() -> None:
+    config = TrainConfig(learning_rate=0.4, warmup=0.3, schedule="one-cycle")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    # torch's last step has the lowest rate, ours would come after it
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.4, total_steps=101, pct_start=31 / 101, final_div_factor=1e4 / 25
+    )
+    for step in range(100):
+        assert learning_rate_at(step, 100, config) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
+        optimizer.step()
+        theirs.step()
+
+
+def test_cut_out_squares_are_grey() -> None:
+    pixels = torch.full((50, 3, 8, 8), 7, dtype=torch.uint8)
+    got = augmented(pixels, Augment(cutout=3), torch.Generator().manual_seed(0)).numpy()
+    assert set(np.unique(got)) == {7, 128}
+    assert np.array_equal(got[:, 0], got[:, 1])
+    sizes = (got[:, 0] == 128).sum((1, 2))
+    assert sizes.max() == 9  # whole squares, and parts of those that reach over the border
+    assert set(sizes.tolist()) <= {4, 6, 9}
+
+
+def test_patience_ends_a_training_that_no_longer_improves() -> None:
+    result = run(replace(QUICK, epochs=40, patience=2, learning_rate=1e-6))
+    accuracies = [stats.val_accuracy for stats in result.curve]
+    assert len(accuracies) < 40
+    assert max(accuracies[-2:]) <= max(accuracies[:-2])
+
+
+def test_averaged_weights_follow_the_formula() -> None:
+    config = replace(QUICK, epochs=1, batch_size=25, average=0.5)
+    states: list[TrainState] = []
+    result = run(config, on_state=states.append)
+    name = "conv2d_1.weight"
+    average = states[0].arrays[f"average.{name}"]
+    assert np.array_equal(result.model.weights[name], average)  # what is judged is what is kept
+    first = run(config, stop_after=1).state.arrays[f"weights.{name}"]
+    assert not np.array_equal(average, first)
+    # two batches: a0 = w0; a1 = a0 + 0.9 (w1 - a0); a2 = a1 + (1 - 2/11) (w2 - a1), so a2 lies near w2
+    initial = to_model(Network(graph(), seed=config.seed)).weights[name]
+    assert np.abs(average - first).max() < 0.3 * np.abs(first - initial).max()
+
+
+def test_learned_leaks_are_exported() -> None:
+    result = run(replace(QUICK, epochs=3, learn_decay=True))
+    learned = [n.layer.decay for n in result.model.graph.nodes if isinstance(n.layer, Lif)]
+    assert all(decay != 0.5 and decay * 256 == round(decay * 256) for decay in learned)
+    images = noise(6, seed=4).images
+    outputs = reference.run(result.model, images).outputs
+    ours = from_model(result.model).eval()(normalize(torch.from_numpy(images))).detach().numpy()
+    np.testing.assert_allclose(outputs, ours, rtol=1e-4, atol=1e-4)
+    resumed = run(
+        replace(QUICK, epochs=3, learn_decay=True),
+        resume=run(replace(QUICK, epochs=3, learn_decay=True), stop_after=2).state,
+    )
+    assert same(result.state, resumed.state)
+
+
+def test_a_neuron_that_stops_firing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def silence(stats: EpochStats) -> None:
+        if stats.epoch == 1:
+            networks[-1].operator("batchnorm2d_5").bias.data.fill_(-1e4)
+
+    networks: list[Network] = []
+    build = TrainingRun._new_network
+    monkeypatch.setattr(TrainingRun, "_new_network", lambda self, g: networks.append(build(self, g)) or networks[-1])
+    # it is silenced once, after epoch 1, and the state to fall back to has it silent as well, so nothing helps
+    with pytest.raises(TrainError, match="neuron 'lif_6' stopped firing in epoch 2; train again with a learning rate"):
+        run(on_epoch=silence, on_fallback=told.append)
+    assert told[0].startswith("neuron 'lif_6' stopped firing in epoch 2; going on from epoch 1 at 0.5 of")
+    assert len(told) == 3
+
+
+def test_bfloat16_learns_as_float32_does() -> None:
+    digits = load_dataset("digits")
+    curves = [
+        train(graph(8, timesteps=2), digits.train, digits.val, TrainConfig(epochs=3, threads=1, precision=p)).curve
+        for p in ("float32", "bfloat16")
+    ]
+    assert abs(curves[0][-1].train_loss - curves[1][-1].train_loss) < 0.1

@@ -12,9 +12,9 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,14 +22,16 @@ from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.target import DEFAULT_TARGET, load_target
 from spikenas.data.datasets import Dataset, load_dataset
+from spikenas.errors import InputError
 from spikenas.graph import Graph
 from spikenas.model import IntegerModel, Model
-from spikenas.run.artifacts import load_integer_model, load_model, plain, read_json, save_model, write_json
+from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import RunFolder, open_run
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.search_stage import SearchTask, budget_of, search_networks
 from spikenas.run.store import RunStore, open_store
+from spikenas.run.train_stage import follow_training, suitable_training, train_network, training_of_search
 from spikenas.score.structure_scores import default_measure
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY
@@ -38,18 +40,16 @@ from spikenas.snn.evaluate import evaluate
 from spikenas.snn.integer_network import predict
 from spikenas.snn.network import from_model
 from spikenas.snn.quantize import quantize
-from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, train
+from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
 from spikenas.space.space import load_space
-
-# Without --epochs a network is shown about so many images, within these bounds on epochs.
-IMAGES_SHOWN, EPOCHS_LEAST, EPOCHS_MOST = 100_000, 3, 60
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """What a run is told; two runs with equal settings are the same run.
 
-    ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size.
+    ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size. With a
+    ``genotype`` nothing is searched; ``training`` is how to train, but for its epochs and seed, which are here.
     """
 
     data: str
@@ -65,6 +65,30 @@ class RunSettings:
     epochs: int | None = None
     limit: int | None = None
     seed: int = 0
+    genotype: str | None = None
+    training: TrainConfig | None = None
+
+
+def settings_to_train(
+    network: str, out: Path | None, training: TrainConfig, given: Mapping[str, Any]
+) -> tuple[RunSettings, Path]:
+    """The settings and folder of a run that trains ``network``: a genotype, or a search's folder, whose best it trains.
+
+    What is None in ``given``, by name of RunSettings, is the search's, or RunSettings' default. Raises InputError when
+    the data or the folder is not known.
+    """
+    from_search: dict[str, Any] = {}
+    genotype = network
+    if Path(network).is_dir():
+        searched, genotype = training_of_search(Path(network))
+        from_search = {name: searched.get(name) for name in given}
+        out = out or Path(network) / "trained"
+    named = {name: value if value is not None else from_search.get(name) for name, value in given.items()}
+    if named["data"] is None or out is None:
+        missing = "--data" if named["data"] is None else "--out"
+        raise InputError(f"{missing} is missing: only a search's folder knows its own, and {network!r} is no folder")
+    known = {name: value for name, value in named.items() if value is not None}
+    return RunSettings(**known, genotype=genotype, training=training), out
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +140,13 @@ def run(
     observer: Observer | None = None,
     executor: ExecutorSettings | None = None,
     store_url: str | None = None,
+    *,
+    tensorboard: bool = False,
 ) -> RunSummary:
     """The road from end to end, in the folder ``out``; run again with the same settings, it goes on.
 
     ``executor``: who evaluates the search's trials; ``store_url``: a database that keeps the study instead of a file
-    in ``out``. The answer depends on neither.
+    in ``out``. The answer depends on neither. ``tensorboard``: leave event files of the training as well.
 
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
@@ -132,16 +158,18 @@ def run(
     kind = dataset.input_shape, dataset.classes
     task = SearchTask(space, *kind, target, budget, settings.strategy, settings.search, dataset, settings.seed)
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
-        with _timed(store, "search"):
-            observer.stage("search", f"{settings.strategy} over space '{space.name}'")
-            with closing(make_executor(executor or ExecutorSettings())) as workers:
+        if settings.genotype is None:
+            with _timed(store, "search"), closing(make_executor(executor or ExecutorSettings())) as workers:
+                observer.stage("search", f"{settings.strategy} over space '{space.name}'")
                 found = search_networks(task, folder, store, workers, observer.trial)
-        chosen, trials = found.best, found.trials
-        graph = space.lower(space.parse(chosen.genotype), dataset.input_shape, dataset.classes)
-        epochs = settings.epochs or suitable_epochs(len(dataset.train))
+            genotype, trials = found.best.genotype, found.trials
+        else:
+            genotype, trials = space.format(space.canonical(space.parse(settings.genotype))), ()
+        graph = space.lower(space.parse(genotype), dataset.input_shape, dataset.classes)
+        training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
         with _timed(store, "train"):
-            observer.stage("train", f"{chosen.genotype}, {epochs} epochs")
-            model = _train(settings, folder, graph, dataset, epochs, observer)
+            observer.stage("train", f"{genotype}, {training.epochs} epochs")
+            model = train_network(folder, graph, dataset, training, observer, tensorboard=tensorboard)
         with _timed(store, "quantize"):
             observer.stage("quantize", "integer weights, thresholds and membranes")
             integer = _quantize(folder, model, dataset)
@@ -151,7 +179,7 @@ def run(
             correct = predict(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
         cost = estimate(integer.graph, target, judged.spike_rates)
         summary = RunSummary(
-            genotype=chosen.genotype,
+            genotype=genotype,
             space=space.name,
             data=dataset.name,
             target=target.name,
@@ -164,7 +192,7 @@ def run(
             parameters=graph.parameter_count,
             cost=cost,
             trials=len(trials),
-            epochs=epochs,
+            epochs=training.epochs,
             seed=settings.seed,
             seconds=store.stages(),
             report=folder.report,
@@ -173,26 +201,14 @@ def run(
     return summary
 
 
-def suitable_epochs(images: int) -> int:
-    """Epochs that show a network about IMAGES_SHOWN images.
-
-    >>> suitable_epochs(1294), suitable_epochs(10_000), suitable_epochs(45_000)
-    (60, 10, 3)
-    """
-    return max(EPOCHS_LEAST, min(EPOCHS_MOST, IMAGES_SHOWN // images))
-
-
-def _train(
-    settings: RunSettings, folder: RunFolder, graph: Graph, dataset: Dataset, epochs: int, observer: Observer
-) -> Model:
-    if folder.model.exists():
-        observer.message("already trained")
-        return load_model(folder.model)
-    config = TrainConfig(epochs=epochs, seed=settings.seed)
-    result = train(graph, dataset.train, dataset.val, config, on_epoch=observer.epoch, on_batch=observer.batch)
-    write_json(folder.curve, [asdict(stats) for stats in result.curve])
-    save_model(folder.model, result.model)
-    return result.model
+def follow(settings: RunSettings, out: Path) -> None:
+    """The part of every process of torchrun but the first, which calls :func:`run`: to train along."""
+    assert settings.genotype is not None
+    space = load_space(settings.space, settings.operations)
+    dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit)
+    graph = space.lower(space.canonical(space.parse(settings.genotype)), dataset.input_shape, dataset.classes)
+    training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
+    follow_training(out, graph, dataset, training)
 
 
 def _quantize(folder: RunFolder, model: Model, dataset: Dataset) -> IntegerModel:
@@ -246,7 +262,8 @@ def command_line(settings: RunSettings, out: Path) -> str:
     'spikenas run --data digits --flash 32768 --seed 1 --out runs/demo'
     """
     default = RunSettings(settings.data)
-    words = ["spikenas", "run", "--data", settings.data]
+    verb = ["run"] if settings.genotype is None else ["train", settings.genotype]
+    words = ["spikenas", *verb, "--data", settings.data]
     for flag, name in FLAGS.items():
         value = getattr(settings, name)
         if value != getattr(default, name):
@@ -256,7 +273,20 @@ def command_line(settings: RunSettings, out: Path) -> str:
         value = getattr(settings.search, name)
         if value != getattr(usual, name):
             words += [f"--{name}", str(value)]
+    if settings.training is not None:
+        words += _training_words(settings.training)
     return shlex.join([*words, "--out", str(out)])
+
+
+def _training_words(training: TrainConfig) -> list[str]:
+    """What ``spikenas train`` was told beyond its defaults; the seed is the run's."""
+    words: list[str] = []
+    for item in fields(TrainConfig):
+        value = getattr(training, item.name)
+        if item.name not in ("epochs", "seed", "neuron") and value != item.default:
+            flag = "--" + item.name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+    return words
 
 
 FLAGS = {

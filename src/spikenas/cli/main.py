@@ -17,6 +17,7 @@ from spikenas.cli import (
     run_verbs,
     search_verbs,
     study_verbs,
+    train_verbs,
     verify_verbs,
 )
 from spikenas.errors import SpikenasError
@@ -50,6 +51,8 @@ def root(
 
 app.command()(run_verbs.run)
 app.command()(search_verbs.search)
+app.command()(train_verbs.train)
+app.command()(train_verbs.evaluate)
 app.command()(analyze_verbs.analyze)
 app.command()(inspect_verbs.cost)
 app.command()(inspect_verbs.spaces)

@@ -99,10 +99,10 @@ def run(
         summary = run_pipeline(settings, out, progress, who, store)
     if as_json:
         return print_json(summary)
-    _print_summary(summary, out)
+    print_summary(summary, out)
 
 
-def _print_summary(summary: RunSummary, out: Path) -> None:
+def print_summary(summary: RunSummary, out: Path) -> None:
     cost, budget = summary.cost, summary.budget
     verdict = "fits" if summary.fits else "DOES NOT FIT: " + "; ".join(summary.violations)
     rows = [

@@ -49,6 +49,11 @@ class RunFolder:
         return self.path / "integer.safetensors"
 
     @property
+    def training(self) -> Path:
+        """The checkpoint of a training that has not ended."""
+        return self.path / "training.safetensors"
+
+    @property
     def curve(self) -> Path:
         """The learning curve of the final training."""
         return self.path / "curve.json"

@@ -234,7 +234,7 @@ def _call(setting: _Setting, xs: Sequence[Tensor], parameters: Sequence[Tensor])
         fires=lif is not None,
     )
     if lif is not None:
-        call.decay = float(parameters[-1]) if setting.learns_decay else lif.decay
+        call.decay = parameters[-1].item() if setting.learns_decay else lif.decay
         call.threshold = lif.threshold / lif.gain
         call.slope_a = 2.0 / (ALPHA * lif.gain)
         call.slope_b = (pi * ALPHA / 2.0 * lif.gain) ** 2 * call.slope_a

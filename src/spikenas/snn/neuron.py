@@ -73,7 +73,7 @@ class FusedLif(nn.Module):
     def learned_layer(self) -> Lif:
         """The layer with what was learned, in the 256ths that integer networks compute with."""
         decay = self.decay
-        return self.layer if decay is None else replace(self.layer, decay=round(float(decay) * 256) / 256)
+        return self.layer if decay is None else replace(self.layer, decay=round(decay.item() * 256) / 256)
 
     def sequence(self, x: Tensor, timesteps: int) -> Tensor:
         if self.decay_logit is None:

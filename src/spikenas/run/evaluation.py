@@ -1,0 +1,116 @@
+"""A finished run judged again: on any split of any dataset that fits it, with exact operations and every target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spikenas.cost.cost import estimate
+from spikenas.cost.target import TARGETS
+from spikenas.data.datasets import load_dataset
+from spikenas.data.split import Labels, Split
+from spikenas.errors import InputError
+from spikenas.run.artifacts import load_integer_model, load_model, read_json
+from spikenas.run.folder import read_run
+from spikenas.snn.evaluate import evaluate
+from spikenas.snn.integer_network import predict
+from spikenas.snn.network import from_model
+from spikenas.snn.operations_count import count_operations
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerActivity:
+    """One layer over all images, counted: of a Lif its ``spikes`` and their rate per neuron and step, of a Conv2d or
+    Linear its ``synops``."""
+
+    name: str
+    spike_rate: float | None = None
+    spikes: int | None = None
+    synops: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetCost:
+    """Of one inference at the rates that were counted."""
+
+    energy_nj: float
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvaluation:
+    """Accuracies 0 to 1; ``confusion[true][answered]`` of the integer network; ``spikes``, ``synops``, ``macs`` per
+    image, the first two counted; ``targets`` by name."""
+
+    genotype: str
+    data: str
+    split: str
+    images: int
+    class_names: tuple[str, ...]
+    float_accuracy: float
+    integer_accuracy: float
+    loss: float
+    confusion: list[list[int]]
+    spike_rate: float
+    spikes: float
+    synops: float
+    macs: float
+    layers: tuple[LayerActivity, ...]
+    targets: Mapping[str, TargetCost]
+
+
+def evaluate_run(
+    path: Path, data: str | None = None, split: str = "test", progress: Callable[[str], None] | None = None
+) -> RunEvaluation:
+    """Judge the run in ``path``, by default on its own data. Raises RunError, ModelError, DatasetError, InputError."""
+    if split not in SPLITS:
+        raise InputError(f"split '{split}' is unknown: choose from {', '.join(SPLITS)}")
+    folder = read_run(path)
+    settings = folder.settings
+    model, integer = load_model(folder.model), load_integer_model(folder.integer_model)
+    source = data or settings.get("data")
+    if source is None:
+        raise InputError(f"{path}: was not made with a dataset; give --data")
+    dataset = load_dataset(source, seed=settings.get("seed", 0), progress=progress)
+    images: Split = {"train": dataset.train, "val": dataset.val, "test": dataset.test}[split]
+    classes = model.graph.shapes[model.graph.output][0]
+    if dataset.classes != classes:
+        raise InputError(
+            f"{source} has {dataset.classes} classes, the network {classes}: give the data it was made for"
+        )
+    network = from_model(model)
+    judged, counted = evaluate(network, images), count_operations(network, images)
+    answers = predict(integer, images.images).argmax(axis=1)
+    costs = {name: estimate(integer.graph, target, judged.spike_rates) for name, target in TARGETS.items()}
+    layers = [
+        LayerActivity(name, judged.spike_rates.get(name), counted.spikes.get(name), counted.synops.get(name))
+        for name in model.graph.layers
+        if name in counted.spikes or name in counted.synops
+    ]
+    return RunEvaluation(
+        genotype=read_json(folder.summary)["genotype"],
+        data=dataset.name,
+        split=split,
+        images=len(images),
+        class_names=dataset.class_names,
+        float_accuracy=judged.accuracy,
+        integer_accuracy=float((answers == images.labels).mean()),
+        loss=judged.loss,
+        confusion=_confusion(images.labels, answers, dataset.classes).tolist(),
+        spike_rate=judged.spike_rate,
+        spikes=sum(counted.spikes.values()) / len(images),
+        synops=sum(counted.synops.values()) / len(images),
+        macs=next(iter(costs.values())).macs,
+        layers=tuple(layers),
+        targets={name: TargetCost(cost.energy_nj, cost.latency_ms) for name, cost in costs.items()},
+    )
+
+
+def _confusion(labels: Labels, answers: Labels, classes: int) -> Labels:
+    """``[true, answered]`` counts."""
+    return np.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)

@@ -1,0 +1,132 @@
+"""The training of the chosen network, in a run's folder: goes on from its last epoch, whatever stopped it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from spikenas.data.datasets import Dataset
+from spikenas.errors import MissingTool, RunError
+from spikenas.graph import Graph
+from spikenas.model import Model
+from spikenas.run.artifacts import load_model, read_json, save_model, write_json
+from spikenas.run.folder import RunFolder, read_run
+from spikenas.run.training_store import load_training, save_training
+from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, TrainState, train
+
+# Without --epochs a network is shown about so many images, within these bounds on epochs.
+IMAGES_SHOWN, EPOCHS_LEAST, EPOCHS_MOST = 100_000, 3, 60
+
+
+class TrainObserver(Protocol):
+    """Is told what goes on."""
+
+    def message(self, text: str) -> None: ...
+    def batch(self, stats: BatchStats) -> None: ...
+    def epoch(self, stats: EpochStats) -> None: ...
+
+
+def train_network(
+    folder: RunFolder,
+    graph: Graph,
+    dataset: Dataset,
+    config: TrainConfig,
+    observer: TrainObserver,
+    *,
+    tensorboard: bool = False,
+) -> Model:
+    """The trained network, from the folder where it is there. Raises TrainError, RunError and MissingTool."""
+    if folder.model.exists():
+        observer.message("already trained")
+        return load_model(folder.model)
+    resume = load_training(folder.training, graph, config) if folder.training.exists() else None
+    if resume is not None:
+        observer.message(f"going on after epoch {resume.epoch}")
+    writers: list[EventWriter] = [_event_writer(folder.path / "tensorboard")] if tensorboard else []
+
+    def keep(state: TrainState) -> None:
+        save_training(folder.training, state, graph, config)
+        write_json(folder.curve, [asdict(stats) for stats in state.curve])
+
+    def note(stats: EpochStats) -> None:
+        observer.epoch(stats)
+        for writer in writers:
+            _write_events(writer, stats)
+
+    result = train(
+        graph,
+        dataset.train,
+        dataset.val,
+        config,
+        resume=resume,
+        on_epoch=note,
+        on_batch=observer.batch,
+        on_state=keep,
+        on_fallback=observer.message,
+    )
+    for writer in writers:
+        writer.close()
+    save_model(folder.model, result.model)
+    with suppress(OSError):
+        folder.training.unlink()
+    return result.model
+
+
+def follow_training(path: Path, graph: Graph, dataset: Dataset, config: TrainConfig) -> None:
+    """What every process of torchrun but the first does: the same training, of which the first keeps the results."""
+    folder = RunFolder(path, {})
+    if not folder.model.exists():
+        resume = load_training(folder.training, graph, config) if folder.training.exists() else None
+        train(graph, dataset.train, dataset.val, config, resume=resume)
+
+
+def suitable_training(given: TrainConfig | None, images: int, epochs: int | None, seed: int) -> TrainConfig:
+    """How to train on so many images: as ``given``, for ``epochs`` or what suits them."""
+    return replace(given or TrainConfig(), epochs=epochs or suitable_epochs(images), seed=seed)
+
+
+def training_of_search(path: Path) -> tuple[dict[str, Any], str]:
+    """The settings of the search in a folder, and the genotype that it chose. Raises RunError when it has not yet."""
+    folder = read_run(path)
+    if not folder.summary.exists():
+        raise RunError(f"{path}: its search has not ended; go on with it first, or give a genotype")
+    return dict(folder.settings), str(read_json(folder.summary)["genotype"])
+
+
+def suitable_epochs(images: int) -> int:
+    """Epochs that show a network about IMAGES_SHOWN images.
+
+    >>> suitable_epochs(1294), suitable_epochs(10_000), suitable_epochs(45_000)
+    (60, 10, 3)
+    """
+    return max(EPOCHS_LEAST, min(EPOCHS_MOST, IMAGES_SHOWN // images))
+
+
+class EventWriter(Protocol):
+    """torch's SummaryWriter, as far as it is used."""
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None: ...
+    def close(self) -> None: ...
+
+
+SCALARS: Sequence[str] = (
+    *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    *("spike_rate", "samples_per_s"),
+)
+
+
+def _event_writer(path: Path) -> EventWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingTool("--tensorboard needs that package: pip install tensorboard") from error
+    writer: EventWriter = SummaryWriter(str(path))
+    return writer
+
+
+def _write_events(writer: EventWriter, stats: EpochStats) -> None:
+    for name in SCALARS:
+        writer.add_scalar(name, getattr(stats, name), stats.epoch)

@@ -1,0 +1,282 @@
+"""spikenas train and evaluate: killed, interrupted and resumed runs, checkpoints that do not belong, exact counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spikenas.cli.main import main
+from spikenas.cli.progress import RunProgress
+from spikenas.data.datasets import load_dataset
+from spikenas.data.split import Split
+from spikenas.errors import RunError
+from spikenas.graph import AvgPool2d, BatchNorm2d, Conv2d, Edge, Flatten, Graph, Input, Lif, Linear, Mean, Node, Output
+from spikenas.run.artifacts import load_model
+from spikenas.run.training_store import load_training, save_training
+from spikenas.snn.network import Network, from_model, normalize
+from spikenas.snn.operations_count import count_operations
+from spikenas.snn.train import TrainConfig, TrainState, train
+
+GENOTYPE = "t2-b8-k3s2-8:003.00.0-pool"
+COMMAND = ["train", GENOTYPE, "--data", "digits", "--limit", "300", "--epochs", "8", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main([*COMMAND, "--out", str(out)]) == 0
+    return out
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = (load_model(path / "model.safetensors") for path in (one, other))
+    return a.graph == b.graph and all(np.array_equal(array, b.weights[name]) for name, array in a.weights.items())
+
+
+def test_a_run_killed_in_mid_training_ends_with_the_same_bits(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    # epochs take some milliseconds, so the process waits after each until it is killed
+    program = (
+        "import sys, time; from spikenas.snn import training_run; from spikenas.cli.main import main\n"
+        "whole = training_run.TrainingRun.one_epoch\n"
+        "def slow(self, on_batch):\n"
+        "    time.sleep(0.5 if self.epoch else 0)\n"
+        "    return whole(self, on_batch)\n"
+        "training_run.TrainingRun.one_epoch = slow; sys.exit(main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, *COMMAND, "--out", str(out)], stderr=subprocess.DEVNULL)
+    curve = out / "curve.json"
+    deadline = time.monotonic() + 120
+    while not (curve.exists() and len(json.loads(curve.read_text())) >= 3) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (out / "training.safetensors").exists()
+    assert not (out / "model.safetensors").exists()
+    assert main([*COMMAND, "--out", str(out)]) == 0
+    assert same_weights(finished, out)
+    assert len(json.loads(curve.read_text())) == 8
+    assert not (out / "training.safetensors").exists()
+
+
+def test_ctrl_c_in_mid_epoch_leaves_a_run_that_goes_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "stopped"
+
+    def interrupt(self: RunProgress, stats: object) -> None:
+        if getattr(stats, "epoch", 0) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunProgress, "batch", interrupt)
+    assert main([*COMMAND, "--out", str(out)]) == 130
+    monkeypatch.undo()
+    assert main([*COMMAND, "--out", str(out)]) == 0
+    assert "going on after epoch 4" in capsys.readouterr().err
+    assert same_weights(finished, out)
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(finished: Path, tmp_path: Path) -> None:
+    """The process may not write files above 60 KB: the settings still fit, a checkpoint does not."""
+    out = tmp_path / "full"
+    program = (
+        "import resource, sys; from spikenas.cli.main import main; import spikenas.pipeline\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    wide = ["train", "t2-b8-k3s2-64:003.00.0-pool", *COMMAND[2:], "--out", str(out)]
+    environment = {**os.environ, "SPIKENAS_KERNELS": "0"}
+    result = subprocess.run(
+        [sys.executable, "-c", program, *wide], capture_output=True, text=True, check=False, env=environment
+    )
+    assert result.returncode == 2
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("spikenas: ")
+    assert "cannot be written" in last
+    assert "Traceback" not in result.stderr
+    assert main(wide) == 0
+
+
+def test_processes_that_train_together_do_as_one(tmp_path: Path) -> None:
+    """Without norms, which see a process's own share, two halves of a batch must give the gradient of the whole."""
+    program = tmp_path / "together.py"
+    program.write_text(
+        "import sys, numpy as np\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_train_run import plain_graph, noise, TOGETHER\n"
+        "from spikenas.snn.distributed import worker_group\n"
+        "from spikenas.snn.train import train\n"
+        "with worker_group() as first:\n"
+        "    result = train(plain_graph(), noise(40), noise(20), TOGETHER)\n"
+        "    if first: np.savez(sys.argv[1], loss=result.curve[-1].train_loss, **result.model.weights)\n",
+        encoding="utf-8",
+    )
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*run, str(program), str(tmp_path / "out.npz")], check=True, capture_output=True, env=environment)
+    alone = train(plain_graph(), noise(40), noise(20), TOGETHER)
+    with np.load(tmp_path / "out.npz") as together:
+        assert float(together["loss"]) == pytest.approx(alone.curve[-1].train_loss, rel=1e-4)
+        for name, array in alone.model.weights.items():
+            assert together[name] == pytest.approx(array, rel=1e-3, abs=1e-4)
+
+
+TOGETHER = TrainConfig(epochs=2, batch_size=20, threads=1, augment="shift1", mixup=0.0, clip=0.0)
+
+
+def noise(count: int) -> Split:
+    rng = np.random.default_rng(count)
+    return Split(rng.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8), np.arange(count) % 4)
+
+
+def chain(*layers: object, timesteps: int = 2) -> Graph:
+    names = [f"{type(layer).__name__.lower()}_{i}" for i, layer in enumerate(layers)]
+    edges = tuple(Edge(source, target) for source, target in pairwise(names))
+    return Graph(timesteps, tuple(map(Node, names, layers)), edges)  # type: ignore[arg-type]
+
+
+def plain_graph() -> Graph:
+    return chain(Input((1, 8, 8)), Conv2d(6), Lif(threshold=0.3), Flatten(), Linear(4), Mean(), Output())
+
+
+# --- evaluate and exact counts ----------------------------------------------------------------------------
+
+
+def test_evaluate_says_what_the_summary_says(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(finished), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    summary = json.loads((finished / "summary.json").read_text())
+    assert found["integer_accuracy"] == summary["integer_accuracy"]
+    assert found["float_accuracy"] == summary["float_accuracy"]
+    assert found["images"] == np.sum(found["confusion"]) == 359
+    assert np.trace(found["confusion"]) == round(359 * summary["integer_accuracy"])
+    assert found["targets"]["cortex-m4"]["energy_nj"] == pytest.approx(summary["cost"]["energy_nj"])
+    # the cost model's synops take every window to be whole
+    assert 0.7 * summary["cost"]["synops"] < found["synops"] <= summary["cost"]["synops"]
+    assert main(["evaluate", str(finished), "--split", "val", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 144
+    assert main(["evaluate", str(finished)]) == 0
+    assert "confus" not in capsys.readouterr().err
+
+
+def test_synops_by_hand() -> None:
+    """Every neuron fires at every step: pixels at the border of a map lie in fewer windows of a 3x3 convolution."""
+    graph = chain(
+        *(Input((1, 4, 4)), Conv2d(1, (1, 1), (1, 1), (0, 0), bias=True), Lif()),
+        *(Conv2d(5), Lif(), AvgPool2d((2, 2), (2, 2)), Flatten(), Linear(3), Mean(), Output()),
+        timesteps=2,
+    )
+    network = Network(graph)
+    with torch.no_grad():
+        for name, bias in (("conv2d_1", 2.0),):
+            network.operator(name).weight.zero_()
+            network.operator(name).bias.fill_(bias)
+        network.operator("conv2d_3").weight.fill_(2.0)
+    split = Split(np.zeros((3, 1, 4, 4), np.uint8), np.zeros(3, np.int64))
+    counted = count_operations(network, split)
+    assert counted.spikes == {"lif_2": 3 * 2 * 16, "lif_4": 3 * 2 * 16 * 5}
+    # of 16 pixels 4 corners lie in 4 windows, 8 edges in 6, 4 inner ones in 9: 100, to 5 channels each
+    assert counted.synops == {"conv2d_3": 3 * 2 * 100 * 5, "linear_7": 3 * 2 * 16 * 5 * 3}
+
+
+def test_synops_equal_those_of_spikingjelly(finished: Path) -> None:
+    pytest.importorskip("spikingjelly")
+    from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
+
+    graph = chain(
+        *(Input((1, 8, 8)), Conv2d(6, bias=True), BatchNorm2d(), Lif(), Conv2d(8, stride=(2, 2)), BatchNorm2d(), Lif()),
+        *(Conv2d(8, groups=8), BatchNorm2d(), Lif(), Flatten(), Linear(10, bias=False), Mean(), Output()),
+        timesteps=3,
+    )
+    network = from_model(train(graph, noise(40), noise(20), TrainConfig(epochs=1, threads=1)).model).eval()
+    split = noise(24)
+    counter = SynOpCounter()
+    images = normalize(torch.from_numpy(split.images))
+    assert not (images == images.round()).all()  # no layer but those that read spikes is taken for one
+    with torch.no_grad(), DispatchCounterMode([counter]):
+        network.steps(images, lambda name, value: None)
+    ours = count_operations(network, split, batch_size=7)
+    assert sum(ours.synops.values()) == counter.get_total() > 10_000
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------
+
+
+def state_of(graph: Graph, config: TrainConfig) -> TrainState:
+    return train(graph, noise(40), noise(20), config, stop_after=1).state
+
+
+def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
+    graph, config = plain_graph(), TrainConfig(epochs=3, average=0.9, learn_decay=True, threads=1)
+    state, path = state_of(graph, config), tmp_path / "training.safetensors"
+    save_training(path, state, graph, config)
+    back = load_training(path, graph, config)
+    assert (back.epoch, back.curve, back.rate_scale) == (state.epoch, state.curve, state.rate_scale)
+    assert back.arrays.keys() == state.arrays.keys()
+    assert all(np.array_equal(array, back.arrays[name]) for name, array in state.arrays.items())
+    with pytest.raises(RunError, match="another genotype or of other settings; remove it to train anew"):
+        load_training(path, graph, replace(config, epochs=4))
+    with pytest.raises(RunError, match="another genotype or of other settings"):
+        load_training(path, chain(*list(graph.layers.values()), timesteps=3), config)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RunError, match=r"not a whole checkpoint \(.*\); remove it to train from the start"):
+        load_training(path, graph, config)
+
+
+def test_search_then_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study"
+    search = ["search", "--data", "digits", "--flash", "16KB", "--strategy", "random", "--samples", "5"]
+    assert main([*search, "--finalists", "0", "--out", str(study)]) == 0
+    chosen = json.loads((study / "summary.json").read_text())["genotype"]
+    assert main(["train", str(study), "--epochs", "1", "--limit", "100", "--json"]) == 0
+    out = capsys.readouterr().out
+    summary = json.loads(out[out.index('{"genotype"') :])
+    assert summary["genotype"] == chosen
+    assert summary["budget"]["flash_bytes"] == 16 * 1024
+    assert (study / "trained" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", GENOTYPE, "--data", "digits", "--limit", "50", "--batch-size", "64"], "only 50 training images"),
+        (["train", "nonsense", "--data", "digits"], "no genotype of space 'embedded'"),
+        (["train", GENOTYPE], "--data is missing"),
+        (["train", GENOTYPE, "--data", "digits", "--optimizer", "adam"], "optimizer 'adam' is unknown"),
+        (["train", GENOTYPE, "--data", "digits", "--device", "cuda"], "torch sees no GPU"),
+        (["train", GENOTYPE, "--data", "digits", "--augment", "blur"], "augment 'blur' is unknown"),
+        (["train", GENOTYPE, "--data", "digits", "--warmup", "2"], "--warmup"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main([*words, "--out", str(tmp_path / "x")]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in last
+
+
+def test_images_of_another_size_are_refused(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digits = load_dataset("digits").test
+    np.savez(tmp_path / "wide.npz", train_images=digits.images[:, :, :, :6], train_labels=digits.labels)
+    assert main(["evaluate", str(finished), "--data", str(tmp_path / "wide.npz")]) == 2
+    assert "images are 1x8x6, the network takes 1x8x8" in capsys.readouterr().err
+    np.savez(tmp_path / "two.npz", train_images=digits.images, train_labels=digits.labels % 2)
+    assert main(["evaluate", str(finished), "--data", str(tmp_path / "two.npz")]) == 2
+    assert "has 2 classes, the network 10" in capsys.readouterr().err
+    assert main(["evaluate", str(finished), "--split", "tests"]) == 2
+    assert "split 'tests' is unknown: choose from train, val, test" in capsys.readouterr().err
