@@ -1,0 +1,174 @@
+"""Training steps per second against spikingjelly's multi-step neurons, on the same network in the same run.
+
+``python benchmarks/training_speed.py``: six convolutions of 32, 32, 64, 64, 128 and 128 channels with BatchNorm and
+LIF neurons on CIFAR-10's shapes, T = 4, batches of 128, AdamW. Each row is a process of its own, so that memory is
+its own; rates are medians over steps. The share is of the rate at which the same network's convolutions alone, forward
+and backward, run in bfloat16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from spikenas.graph import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Edge,
+    Flatten,
+    Graph,
+    Input,
+    Layer,
+    Lif,
+    Linear,
+    Mean,
+    Node,
+    Output,
+)
+from spikenas.snn.allocator import keep_freed_memory
+from spikenas.snn.hardware import autocast
+from spikenas.snn.network import Network, normalize
+
+WIDTHS, TIMESTEPS, BATCH = (32, 32, 64, 64, 128, 128), 4, 128
+CPU = torch.device("cpu")
+
+
+def reference_network() -> Graph:
+    layers: list[Layer] = [Input((3, 32, 32))]
+    for place, width in enumerate(WIDTHS):
+        if place in (2, 4):
+            layers.append(AvgPool2d((2, 2), (2, 2)))
+        layers += [Conv2d(width), BatchNorm2d(), Lif()]
+    layers += [AvgPool2d((8, 8), (8, 8)), Flatten(), Linear(10), Mean(), Output()]
+    names = [f"{type(layer).__name__.lower()}_{place}" for place, layer in enumerate(layers)]
+    edges = tuple(Edge(one, other) for one, other in pairwise(names))
+    return Graph(TIMESTEPS, tuple(map(Node, names, layers)), edges)
+
+
+def seconds_each(step: Callable[[], object], count: int) -> float:
+    """The median over ``count`` steps."""
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def measure_training(neuron: str, precision: str, steps: int) -> dict[str, float]:
+    """One process's row: samples per second, seconds to the end of the first step, peak memory in MB."""
+    begun = time.perf_counter()
+    if neuron == "fused":
+        keep_freed_memory()
+    network = Network(reference_network(), neuron=neuron, seed=0)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    generator = torch.Generator().manual_seed(0)
+    images = normalize(torch.randint(0, 256, (BATCH, 3, 32, 32), generator=generator).byte())
+    labels = torch.randint(0, 10, (BATCH,), generator=generator)
+
+    def step() -> None:
+        with autocast(CPU, precision == "bfloat16"):
+            outputs, _ = network.steps_with_spikes(images)
+        loss = functional.cross_entropy(outputs.float().mean(0), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    step()
+    first = time.perf_counter() - begun
+    step()
+    rate = BATCH / seconds_each(step, steps)
+    return {"rate": rate, "first_s": first, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def measure_convolutions(steps: int) -> float:
+    """Images a second of the network's convolutions alone, forward and backward in bfloat16, channels last."""
+    keep_freed_memory()
+    graph, total = reference_network(), 0.0
+    for node in graph.nodes:
+        layer = node.layer
+        if not isinstance(layer, Conv2d):
+            continue
+        channels, height, width = graph.in_shape(node.name)
+        images = BATCH * (1 if node.name in graph.static else TIMESTEPS)
+        conv = nn.Conv2d(channels, layer.out_channels, 3, padding=1, bias=False).bfloat16()
+        conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = torch.randn(images, channels, height, width).bfloat16().to(memory_format=torch.channels_last)
+        x.requires_grad_(channels > 3)
+        grad = torch.randn(images, *graph.shapes[node.name]).bfloat16().to(memory_format=torch.channels_last)
+
+        def step(conv: nn.Conv2d = conv, x: torch.Tensor = x, grad: torch.Tensor = grad) -> None:
+            x.grad = conv.weight.grad = None
+            conv(x).backward(grad)
+
+        step()
+        total += seconds_each(step, steps)
+    return BATCH / total
+
+
+ROWS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
+    ("spikingjelly", "spikingjelly", "float32", {}),
+    ("spikingjelly", "spikingjelly", "bfloat16", {}),
+    ("spikenas, torch's operations", "fused", "float32", {"SPIKENAS_KERNELS": "0"}),
+    ("spikenas, torch's operations", "fused", "bfloat16", {"SPIKENAS_KERNELS": "0"}),
+    ("spikenas", "fused", "float32", {}),
+    ("spikenas", "fused", "bfloat16", {}),
+)
+
+
+def in_process(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
+    command = [sys.executable, __file__, *arguments]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, **environment}, timeout=1200
+    )
+    found: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--convolutions", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        neuron, precision = options.row
+        print(json.dumps(measure_training(neuron, precision, options.steps)))
+        return
+    if options.convolutions:
+        print(json.dumps({"rate": measure_convolutions(options.steps)}))
+        return
+    steps = ["--steps", str(options.steps)]
+    convolutions = in_process(["--convolutions", *steps], {})["rate"]
+    with tempfile.TemporaryDirectory() as empty:
+        cold = in_process(["--row", "fused", "bfloat16", "--steps", "1"], {"SPIKENAS_CACHE": empty})["first_s"]
+    rows = [(name, p, in_process(["--row", neuron, p, *steps], env)) for name, neuron, p, env in ROWS]
+    base = {precision: found["rate"] for name, precision, found in rows if name == "spikingjelly"}
+    print(
+        "| neurons | precision | images/s | of spikingjelly's | of its float32 | of convolutions | first step, s | MB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name, precision, found in rows:
+        rate = found["rate"]
+        ratios = f"{rate / base[precision]:.1f}x | {rate / base['float32']:.1f}x | {100 * rate / convolutions:.0f}%"
+        print(f"| {name} | {precision} | {rate:,.0f} | {ratios} | {found['first_s']:.1f} | {found['memory_mb']:,.0f} |")
+    print(f"\nConvolutions alone in bfloat16: {convolutions:,.0f} images/s. With an empty cache of kernels the first")
+    print(f"step ends after {cold:.1f} s. {torch.get_num_threads()} threads.")
+
+
+if __name__ == "__main__":
+    main()
