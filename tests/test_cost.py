@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spikenas.cost.budget import Budget, format_bytes, parse_bytes
 from spikenas.cost.cost import CODE_ROW, estimate
 from spikenas.cost.energy import operations_nj, sram_pj_per_byte
-from spikenas.cost.memory import SCRATCH, Buffer, Schedule, legal_schedules, place, plan_memory, plan_schedule
+from spikenas.cost.memory import SCRATCH, Buffer, Kernels, Schedule, legal_schedules, place, plan_memory, plan_schedule
 from spikenas.cost.target import TARGETS, load_target
 from spikenas.errors import BudgetError, TargetError
 from spikenas.graph import (
@@ -180,6 +180,19 @@ def test_budget_says_which_limit_and_by_how_much() -> None:
     assert words == f"flash {format_bytes(cost.flash_bytes)} is over 4.0 KB"
     with pytest.raises(BudgetError, match="must be positive"):
         Budget(flash_bytes=0)
+
+
+def test_compact_kernels_only_where_the_fast_ones_do_not_fit() -> None:
+    graph, target = measured_network(), TARGETS["stm32f405"]
+    fast, compact = (estimate(graph, target, kernels=kernels) for kernels in Kernels)
+    assert fast.flash_bytes > compact.flash_bytes + 3000
+    assert fast.ram_bytes > compact.ram_bytes
+    assert fast.instructions < compact.instructions
+    assert estimate(graph, target) == fast
+    assert estimate(graph, target, flash_bytes=fast.flash_bytes) == fast
+    assert estimate(graph, target, flash_bytes=fast.flash_bytes - 1) == compact
+    assert estimate(graph, target, ram_bytes=fast.ram_bytes - 1) == compact
+    assert estimate(graph, target, flash_bytes=1000) == compact
 
 
 def test_unknown_target_suggests_the_nearest() -> None:

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from networks_deploy import random_graph, random_images, random_weights
 from test_cost import measured_network, skip_network
 
-from spikenas.cost.flash import constant_bytes
-from spikenas.cost.memory import Schedule, legal_schedules
+from spikenas.cost.flash import STRUCTS, constant_bytes
+from spikenas.cost.memory import Kernels, Schedule, legal_schedules, plan_memory
 from spikenas.cost.steps import groups, stored_nodes
 from spikenas.deploy.c_writer import write_firmware
 from spikenas.deploy.compare import Difference, first_difference
 from spikenas.deploy.host_library import HostLibrary, host_library, predict
-from spikenas.deploy.packing import pack_dense, pack_rows
+from spikenas.deploy.packing import pack_dense, pack_rows, pack_stream
 from spikenas.deploy.tables import build_tables, mean_reciprocal, quotient_reciprocal
 from spikenas.errors import ModelError, QuantizeError, RunError
 from spikenas.graph import Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
@@ -76,15 +76,15 @@ def watched(library: HostLibrary, image: npt.NDArray[np.uint8], trace: Trace, nu
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from([PLAIN, ("-O2", "-DSPK_VECTORS")]))
-def test_random_networks(seed: int, flags: tuple[str, ...]) -> None:
+@given(st.integers(0, 2**31), st.sampled_from([PLAIN, ("-O2", "-DSPK_VECTORS")]), st.sampled_from(Kernels))
+def test_random_networks(seed: int, flags: tuple[str, ...], kernels: Kernels) -> None:
     model = random_model(seed)
     if model is None:
         return
     images = random_images(model.graph, 3, seed)
     trace = run(model, images)
     for schedule in legal_schedules(model.graph):
-        with host_library(model, schedule=schedule, flags=flags) as library:
+        with host_library(model, schedule=schedule, kernels=kernels, flags=flags) as library:
             assert np.array_equal(library.predict(images), trace.outputs)
             assert watched(library, images[1], trace, 1) == []
 
@@ -108,7 +108,9 @@ def check_sanitized(seed: int) -> bool:
     schedules = legal_schedules(model.graph)
     with tempfile.TemporaryDirectory() as folder:
         samples = random_images(model.graph, 2, seed)
-        write_firmware(model, Path(folder), samples=samples, schedule=schedules[seed % len(schedules)])
+        kernels = (Kernels.FAST, Kernels.COMPACT)[seed // 2 % 3 == 0]
+        schedule = schedules[seed % len(schedules)]
+        write_firmware(model, Path(folder), samples=samples, schedule=schedule, kernels=kernels)
         flags = f"CFLAGS={' '.join(SANITIZERS)}"
         result = subprocess.run(["make", "-C", folder, flags], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -140,17 +142,18 @@ def test_a_wrong_weight_is_named_by_layer_timestep_and_index() -> None:
     assert "layer 's2' differs at timestep" in str(first)
 
 
-def test_constants_are_as_large_as_predicted() -> None:
+@pytest.mark.parametrize("kernels", Kernels)
+def test_constants_are_as_large_as_predicted(kernels: Kernels) -> None:
     sizes = {"uint32_t": 4, "int32_t": 4, "int16_t": 2, "int8_t": 1, "uint8_t": 1}
     for graph in (measured_network(), skip_network()):
         model = random_weights(graph, 0, scale=0.3, threshold=250)
-        with host_library(model) as library:
-            plan = library.plan
+        plan = plan_memory(model.graph, kernels)
         work = [groups(model.graph, step, stored_nodes(model.graph)) for step in plan.steps]
         tables = build_tables(model, plan)
         arrays = sum(constant.values.size * sizes[constant.type] for constant in tables.constants)
-        rows = 64 * len(plan.steps) + 88 * len(tables.terms) + 16 * sum(len(s.groups) for s in tables.steps)
-        rows += 44 * sum(len(s.neurons) for s in tables.steps)
+        struct = STRUCTS[kernels]
+        rows = struct.step * len(plan.steps) + struct.term * len(tables.terms)
+        rows += sum(struct.group * len(s.groups) + struct.neuron * len(s.neurons) for s in tables.steps)
         assert sum(constant_bytes(model.graph, plan, work).values()) == pytest.approx(arrays + rows, abs=160)
 
 
@@ -176,6 +179,23 @@ def test_dense_weights_are_cut_into_patches() -> None:
     words = pack_dense(weight, 1, 4)
     unpacked = words.view(np.int8).reshape(-1, 4)[:, [0, 2, 1, 3]].tolist()
     assert unpacked == [[-6, -5, -4, -3], [0, 1, 2, 3], [-2, -1, 0, 0], [4, 5, 0, 0]]
+
+
+def test_words_of_four_outputs_lie_side_by_side() -> None:
+    weight = np.arange(5 * 1 * 1 * 8).reshape(5, 1, 1, 8) - 20
+    values = pack_dense(weight, 1, 128).view(np.int8).reshape(-1, 4)[:, [0, 2, 1, 3]]
+    of_four = values[:8].reshape(2, 4, 4)  # word, output, value
+    assert [of_four[:, output].reshape(-1).tolist() for output in range(4)] == weight.reshape(5, 8)[:4].tolist()
+    assert values[8:].reshape(-1).tolist() == weight.reshape(5, 8)[4].tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_streams_unpack_bit_by_bit(bits: int) -> None:
+    limit = 2 ** (bits - 1) - 1
+    weights = np.random.default_rng(bits).integers(-limit, limit + 1, 21)
+    stream = int.from_bytes(pack_stream(weights, bits).tobytes(), "little")
+    fields = [stream >> (bits * n) & (2**bits - 1) for n in range(21)]
+    assert [field - 2**bits * (field > limit) for field in fields] == weights.tolist()
 
 
 @pytest.mark.parametrize("taps", [1, 2, 3, 4, 6, 9, 25, 49, 64, 121, 1024, 16383])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ from networks_deploy import random_images, random_weights
 from test_cost import measured_network, skip_network
 
 from spikenas.cost.cost import estimate
-from spikenas.cost.memory import Schedule
+from spikenas.cost.memory import Kernels, Schedule, plan_memory
 from spikenas.cost.target import TARGETS, Target
 from spikenas.deploy import toolchain
 from spikenas.deploy.c_writer import write_firmware
 from spikenas.deploy.emulator import Chip
+from spikenas.deploy.qemu import run_in_qemu
 from spikenas.deploy.toolchain import CORES, build_image
 from spikenas.deploy.verify import verify
 from spikenas.errors import InputError, MissingTool, TargetError
+from spikenas.graph import Conv2d, Graph, Node
 from spikenas.model import IntegerModel
+from spikenas.reference import run
+from spikenas.space.embedded import EmbeddedSpace
 
 pytestmark = pytest.mark.arm
 pytest.importorskip("ziglang", reason="the cross compiler of spikenas[mcu] is not installed")
@@ -73,6 +78,44 @@ def test_predictions_hold_on_the_measured_network() -> None:
         assert certificate.code_bytes < 8192
 
 
+@pytest.mark.parametrize("board", ["stm32f405", "rp2040", "rv32"])
+def test_the_smallest_network_fits_4_kb(board: str) -> None:
+    space, shape = EmbeddedSpace(), (1, 8, 8)
+    model = random_weights(space.lower(space.smallest(shape, 10), shape, 10), 0)
+    images = random_images(model.graph, 5, 0)
+    limits = {"flash_bytes": 4096, "ram_bytes": 4096}
+    certificate = verify(model, TARGETS[board], images, count=5, compilers=("zig",), **limits)
+    assert certificate.passed
+    assert certificate.kernels == "compact"
+    assert certificate.chip_identical == 5
+    cost = estimate(model.graph, TARGETS[board], certificate.spike_rates, **limits)
+    assert cost.flash_bytes == pytest.approx(certificate.flash_bytes, rel=0.03)
+    assert cost.ram_bytes == certificate.ram_bytes <= 1024
+    assert cost.instructions == pytest.approx(certificate.instructions, rel=0.2)
+
+
+def test_compact_kernels_of_every_width_and_schedule() -> None:
+    for bits, feedback in ((8, True), (4, False), (2, True)):
+        graph = with_bits(skip_network(feedback), bits)
+        model = random_weights(graph, bits)
+        images = random_images(model.graph, 2, bits)
+        certificate = verify(model, TARGETS["rp2040"], images, count=2, compilers=("zig",), kernels=Kernels.COMPACT)
+        assert certificate.passed, certificate.difference
+        assert certificate.planned_arena_bytes == certificate.arena_bytes
+        assert certificate.schedule == ("step-major" if feedback else "layer-major")
+
+
+def with_bits(graph: Graph, bits: int) -> Graph:
+    """The graph with weights of ``bits`` bits in its spiking convolution."""
+    nodes = tuple(
+        Node(n.name, dataclasses.replace(n.layer, weight_bits=bits))
+        if isinstance(n.layer, Conv2d) and n.name != "stem"
+        else n
+        for n in graph.nodes
+    )
+    return Graph(graph.timesteps, nodes, graph.edges)
+
+
 def test_a_planted_wrong_weight_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of()
     images = random_images(model.graph, 2, 0)
@@ -91,10 +134,10 @@ def test_a_planted_wrong_weight_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_does_not_fit_does_not_link() -> None:
     model = random_weights(measured_network(), 0, scale=0.3, threshold=250)
     images = random_images(model.graph, 1, 0)
-    with pytest.raises(TargetError, match=r"flash of 40960 bytes overflows by \d+ bytes"):
-        verify(model, TARGETS["stm32f405"], images, flash_bytes=40_960, compilers=("zig",))
-    with pytest.raises(TargetError, match=r"ram of 13000 bytes overflows by \d+ bytes \(it peaks while computing"):
-        verify(model, TARGETS["stm32f405"], images, ram_bytes=13_000, compilers=("zig",))
+    with pytest.raises(TargetError, match=r"flash of 34000 bytes overflows by \d+ bytes"):
+        verify(model, TARGETS["stm32f405"], images, flash_bytes=34_000, compilers=("zig",))
+    with pytest.raises(TargetError, match=r"ram of 12000 bytes overflows by \d+ bytes \(it peaks while computing"):
+        verify(model, TARGETS["stm32f405"], images, ram_bytes=12_000, compilers=("zig",))
 
 
 def test_a_stack_overflow_faults_instead_of_passing(tmp_path: Path) -> None:
@@ -141,6 +184,45 @@ def test_the_certificate_is_json(tmp_path: Path) -> None:
     assert data["image_sha256"] == certificate.image_sha256
     assert data["chip_identical"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["certificate.json"]
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="qemu-system-arm is not installed")
+@pytest.mark.parametrize(("board", "machine"), [("stm32f405", "netduinoplus2"), ("rp2040", "microbit")])
+def test_qemu_agrees(board: str, machine: str) -> None:
+    model = model_of()
+    certificate = verify(model, TARGETS[board], random_images(model.graph, 4, 0), count=4, compilers=("zig",))
+    assert certificate.passed
+    assert (certificate.qemu_machine, certificate.qemu_images, certificate.qemu_identical) == (machine, 4, 4)
+    assert certificate.qemu_skipped is None
+
+
+@pytest.mark.skipif(not shutil.which("qemu-system-arm"), reason="qemu-system-arm is not installed")
+def test_qemu_notices_a_wrong_weight_and_a_fault(tmp_path: Path) -> None:
+    model, target = model_of(), TARGETS["stm32f746"]
+    images = random_images(model.graph, 3, 0)
+    expected = run(model, images).outputs
+    plan = write_firmware(model, tmp_path / "right" / "firmware")
+    right = run_in_qemu(tmp_path / "right" / "firmware", target, plan, images, 10, compiler="zig")
+    assert np.array_equal(right.logits, expected)
+    weights = {name: array.copy() for name, array in model.weights.items()}
+    weights["conv.weight"][5] = -weights["conv.weight"][5]
+    wrong = IntegerModel(model.graph, weights, model.output_scale)
+    write_firmware(wrong, tmp_path / "wrong" / "firmware")
+    found = run_in_qemu(tmp_path / "wrong" / "firmware", target, plan, images, 10, compiler="zig")
+    assert not np.array_equal(found.logits, expected)
+    starved = dataclasses.replace(plan, stack_bytes=64)
+    with pytest.raises(TargetError, match=r"under QEMU \(netduinoplus2\) the program faults"):
+        run_in_qemu(tmp_path / "right" / "firmware", TARGETS["stm32f405"], starved, images, 10, compiler="zig")
+
+
+def test_without_qemu_the_line_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spikenas.deploy.qemu.shutil.which", lambda name: None)
+    model = model_of()
+    images, plan = random_images(model.graph, 1, 0), plan_memory(model.graph)
+    for board, package in (("stm32f405", "qemu-system-arm"), ("rv32", "qemu-system-misc")):
+        skipped = run_in_qemu(Path("nowhere"), TARGETS[board], plan, images, 10, compiler="zig")
+        assert skipped.logits is None
+        assert f"is not installed: apt-get install {package}" in str(skipped.skipped)
 
 
 def test_bad_requests() -> None:

@@ -108,6 +108,19 @@ def test_the_chip_keeps_the_budget_and_computes_the_same_bits(
     assert certificate["flash_bytes"] == pytest.approx(summary["cost"]["flash_bytes"], rel=0.06)
 
 
+@pytest.mark.arm
+def test_spiking_against_dense(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("unicorn")
+    pytest.importorskip("ziglang")
+    capsys.readouterr()
+    assert main(["compare-dense", str(finished), "--images", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["executed"] == found["instructions"] == pytest.approx(found["predicted"], rel=0.2)
+    assert found["of_dense"] == pytest.approx(found["executed"] / found["dense_instructions"])
+    assert main(["compare-dense", str(finished), "--images", "1", "--target", "speck"]) == 2
+    assert "speck" in capsys.readouterr().err
+
+
 def test_same_seed_same_network(finished: Path, tmp_path: Path) -> None:
     assert main(["run", "--data", "digits", *BUDGET, *SMALL, "--out", str(tmp_path / "again")]) == 0
     once, again = (load_integer_model(folder / "integer.safetensors") for folder in (finished, tmp_path / "again"))

@@ -20,6 +20,7 @@ import numpy as np
 
 from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
+from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import DEFAULT_TARGET, load_target
 from spikenas.data.datasets import Dataset, load_dataset
 from spikenas.errors import InputError
@@ -165,7 +166,7 @@ def run(
             genotype, trials = found.best.genotype, found.trials
         else:
             genotype, trials = space.format(space.canonical(space.parse(settings.genotype))), ()
-        graph = space.lower(space.parse(genotype), dataset.input_shape, dataset.classes)
+        graph = for_target(space.lower(space.parse(genotype), dataset.input_shape, dataset.classes), target)
         training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
         with _timed(store, "train"):
             observer.stage("train", f"{genotype}, {training.epochs} epochs")
@@ -177,7 +178,13 @@ def run(
             observer.stage("evaluate", f"{len(dataset.test)} test images")
             judged = evaluate(from_model(model), dataset.test)
             correct = predict(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
-        cost = estimate(integer.graph, target, judged.spike_rates)
+        cost = estimate(
+            integer.graph,
+            target,
+            judged.spike_rates,
+            flash_bytes=budget.flash_bytes,
+            ram_bytes=budget.ram_bytes,
+        )
         summary = RunSummary(
             genotype=genotype,
             space=space.name,
@@ -206,7 +213,9 @@ def follow(settings: RunSettings, out: Path) -> None:
     assert settings.genotype is not None
     space = load_space(settings.space, settings.operations)
     dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit)
-    graph = space.lower(space.canonical(space.parse(settings.genotype)), dataset.input_shape, dataset.classes)
+    genotype = space.canonical(space.parse(settings.genotype))
+    graph = space.lower(genotype, dataset.input_shape, dataset.classes)
+    graph = for_target(graph, load_target(settings.target))
     training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
     follow_training(out, graph, dataset, training)
 

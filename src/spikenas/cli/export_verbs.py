@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json
+from spikenas.cost.cost import estimate
+from spikenas.cost.target import load_target
 from spikenas.errors import InputError, RunError
 from spikenas.run.artifacts import load_integer_model, load_model, save_model
 from spikenas.run.folder import RunFolder, read_run
@@ -67,8 +69,12 @@ def import_(
 def _to_c(folder: RunFolder, out: Path) -> tuple[str, ...]:
     from spikenas.deploy.c_writer import write_firmware
 
-    write_firmware(load_integer_model(folder.integer_model), out)
-    return ()
+    model, settings = load_integer_model(folder.integer_model), folder.settings
+    target = load_target(settings["target"])
+    limits = {name: settings[name] for name in ("flash_bytes", "ram_bytes")}
+    kernels = estimate(model.graph, target, **limits).plan.kernels
+    write_firmware(model, out, target=target, kernels=kernels)
+    return (f"{kernels.value} kernels",)
 
 
 def _to_nir(folder: RunFolder, out: Path) -> tuple[str, ...]:

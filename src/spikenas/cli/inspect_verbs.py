@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cost.budget import format_bytes
+from spikenas.cost.budget import format_bytes, parse_bytes
 from spikenas.cost.cost import Cost, estimate
+from spikenas.cost.neuromorphic import Assignment, for_target
 from spikenas.cost.target import DEFAULT_TARGET, TARGETS, load_target
 from spikenas.errors import InputError
 from spikenas.space.space import SPACES, load_space
@@ -23,6 +24,8 @@ def cost(
     input: Annotated[str, typer.Option("--input", help="Image shape, channels x height x width.")] = "3x32x32",
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
     target: TargetOption = DEFAULT_TARGET,
+    flash: Annotated[str | None, typer.Option("--flash", help="Flash to keep within; default the target's.")] = None,
+    ram: Annotated[str | None, typer.Option("--ram", help="RAM to keep within; default the target's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Flash, RAM, operations, energy and latency of one network, layer by layer.
@@ -31,8 +34,9 @@ def cost(
     """
     device = load_target(target)
     chosen = load_space(space)
-    graph = chosen.lower(chosen.parse(genotype), parse_shape(input), classes)
-    result = estimate(graph, device)
+    graph = for_target(chosen.lower(chosen.parse(genotype), parse_shape(input), classes), device)
+    limits = [None if text is None else parse_bytes(text) for text in (flash, ram)]
+    result = estimate(graph, device, flash_bytes=limits[0], ram_bytes=limits[1])
     if as_json:
         return print_json({"genotype": genotype, "space": space, "parameters": graph.parameter_count, "cost": result})
     _print_cost(result, graph.parameter_count)
@@ -61,7 +65,7 @@ def targets(as_json: JsonOption = False) -> None:
                 t.core,
                 format_bytes(t.flash_bytes),
                 format_bytes(t.ram_bytes),
-                f"{t.clock_hz // 10**6} MHz",
+                f"{t.clock_hz // 10**6} MHz" if t.clock_hz else "none",
                 t.note,
             ]
             for t in TARGETS.values()
@@ -94,7 +98,9 @@ def _print_cost(cost: Cost, parameters: int) -> None:
         if layer.flash_bytes or layer.ram_bytes or layer.macs or layer.synops
     ]
     columns = ["layer", "kind", "shape", "parameters", "flash B", "RAM B", "MACs", "synops", "energy nJ"]
-    print_table(f"Cost on {cost.target} ({cost.plan.schedule.value} schedule)", columns, rows)
+    print_table(_title(cost), columns, rows)
+    if cost.assignment:
+        return _print_assignment(cost, cost.assignment, parameters)
     peak = cost.plan.peak_step
     print(f"parameters {parameters:,}")
     print(f"flash      {cost.flash_bytes:,} bytes ({format_bytes(cost.flash_bytes)})")
@@ -106,3 +112,24 @@ def _print_cost(cost: Cost, parameters: int) -> None:
         f"energy     {cost.energy_nj:,.0f} nJ per inference at 45 nm: {cost.synops:,.0f} synops, {cost.macs:,.0f} MACs"
     )
     print(f"latency    at most {cost.latency_ms:,.1f} ms estimated, {cost.instructions:,.0f} instructions")
+
+
+def _title(cost: Cost) -> str:
+    if cost.assignment:
+        return f"Cost on {cost.target} (neurons without leak; flash: weights, RAM: neurons)"
+    return f"Cost on {cost.target} ({cost.plan.schedule.value} schedule, {cost.plan.kernels.value} kernels)"
+
+
+def _print_assignment(cost: Cost, assignment: Assignment, parameters: int) -> None:
+    """Which core holds which layer, or why none can."""
+    print(f"parameters {parameters:,}")
+    print(f"energy     {cost.energy_nj:,.0f} nJ per inference at 45 nm: {cost.synops:,.0f} synops")
+    for refusal in assignment.refusals:
+        print(f"refused    {refusal}")
+    if assignment.refusals:
+        return
+    rows = [
+        [str(assignment.cores[layer.name]), layer.name, f"{layer.weights:,}", f"{layer.neurons:,}", f"{layer.biases:,}"]
+        for layer in sorted(assignment.layers, key=lambda layer: assignment.cores[layer.name])
+    ]
+    print_table("Assignment to cores", ["core", "layer", "weights", "neurons", "biases"], rows)

@@ -12,6 +12,7 @@ from spikenas import __version__
 from spikenas.cli import (
     analyze_verbs,
     bench_verbs,
+    dense_verbs,
     export_verbs,
     inspect_verbs,
     run_verbs,
@@ -62,6 +63,7 @@ app.command("import")(export_verbs.import_)
 app.command()(study_verbs.show)
 app.command()(study_verbs.compare)
 app.command()(verify_verbs.verify)
+app.command("compare-dense")(dense_verbs.compare_dense)
 app.add_typer(bench_verbs.bench_app, name="bench")
 app.add_typer(study_verbs.studies_app, name="studies")
 

@@ -53,8 +53,10 @@ class Budget:
                 raise BudgetError(f"{item.name} budget {value}: it must be positive")
 
     def violations(self, cost: Cost) -> tuple[str, ...]:
-        """Which limits the cost breaks and by how much, in words; empty if it fits."""
-        words = []
+        """Which limits the cost breaks and by how much, and what the target cannot do, in words; empty if it fits."""
+        words = list(cost.assignment.refusals) if cost.assignment else []
+        if cost.assignment and self.latency_ms is not None:
+            words.append(f"latency cannot be predicted on {cost.target}, which has no clock; drop the limit on it")
         for item in fields(self):
             limit, value = getattr(self, item.name), getattr(cost, item.name)
             if limit is not None and value > limit:

@@ -14,7 +14,8 @@ from math import prod
 from spikenas.cost.energy import operations_nj
 from spikenas.cost.flash import code_bytes, constant_bytes
 from spikenas.cost.latency import core_kind, image_work, instructions, latency_ms, step_work
-from spikenas.cost.memory import SCRATCH, MemoryPlan, plan_memory
+from spikenas.cost.memory import SCRATCH, Kernels, MemoryPlan, plan_memory
+from spikenas.cost.neuromorphic import Assignment, assign
 from spikenas.cost.steps import groups, stored_nodes
 from spikenas.cost.target import Target
 from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear
@@ -43,7 +44,11 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A network's cost for one inference; ``latency_ms`` and ``energy_nj`` are estimates (see their modules)."""
+    """A network's cost for one inference; ``latency_ms`` and ``energy_nj`` are estimates (see their modules).
+
+    On a neuromorphic chip flash and RAM are the memory for weights and for neurons that its cores would have to have,
+    ``assignment`` says which core holds which layer, and there are no instructions and no latency to predict.
+    """
 
     target: str
     flash_bytes: int
@@ -55,21 +60,55 @@ class Cost:
     latency_ms: float
     layers: tuple[LayerCost, ...]
     plan: MemoryPlan
+    assignment: Assignment | None = None
 
 
-def estimate(graph: Graph, target: Target, spike_rates: Mapping[str, float] | None = None) -> Cost:
-    """The cost of ``graph`` on ``target``; ``spike_rates``: mean spikes per neuron and step, by Lif node."""
+def estimate(
+    graph: Graph,
+    target: Target,
+    spike_rates: Mapping[str, float] | None = None,
+    *,
+    flash_bytes: int | None = None,
+    ram_bytes: int | None = None,
+    kernels: Kernels | None = None,
+) -> Cost:
+    """The cost of ``graph`` on ``target``; ``spike_rates``: mean spikes per neuron and step, by Lif node.
+
+    The kernels are the fast ones where they keep ``flash_bytes`` and ``ram_bytes`` (None: all that the target has), and
+    else the compact ones; ``kernels`` overrides that.
+    """
     graph = fold_norms(graph)
-    plan = plan_memory(graph)
-    rates = _output_rates(graph, spike_rates or {})
+    if target.cores:
+        return _on_cores(graph, target, spike_rates or {})
+    if kernels is not None:
+        return _estimate(graph, target, spike_rates or {}, kernels)
+    fast = _estimate(graph, target, spike_rates or {}, Kernels.FAST)
+    limits = flash_bytes or target.flash_bytes, ram_bytes or target.ram_bytes
+    if fast.flash_bytes <= limits[0] and fast.ram_bytes <= limits[1]:
+        return fast
+    return _estimate(graph, target, spike_rates or {}, Kernels.COMPACT)
+
+
+def _estimate(graph: Graph, target: Target, spike_rates: Mapping[str, float], kernels: Kernels) -> Cost:
+    plan = plan_memory(graph, kernels)
+    rates = _output_rates(graph, spike_rates)
     stored = stored_nodes(graph)
     work = [groups(graph, step, stored) for step in plan.steps]
     flash = constant_bytes(graph, plan, work)
     code = code_bytes(graph, plan, work, core_kind(target))
     total_flash = sum(flash.values()) + code
-    layers = tuple(_layer_cost(graph, node.name, rates, flash[node.name], total_flash, plan) for node in graph.nodes)
+    buffers = {buffer.name: buffer.size_bytes for buffer in plan.buffers}
+    own = {
+        node.name: (
+            flash[node.name],
+            sum(buffers.get(key, 0) for key in (node.name, f"{node.name}.membrane", f"{node.name}.{SCRATCH}")),
+        )
+        for node in graph.nodes
+    }
+    total = total_flash, plan.ram_bytes
+    layers = tuple(_layer_cost(graph, node.name, rates, own[node.name], total) for node in graph.nodes)
     executed = sum(
-        (step_work(graph, *pair, plan.schedule, rates) for pair in zip(plan.steps, work, strict=True)),
+        (step_work(graph, *pair, plan, rates) for pair in zip(plan.steps, work, strict=True)),
         image_work(graph),
     )
     return Cost(
@@ -79,18 +118,43 @@ def estimate(graph: Graph, target: Target, spike_rates: Mapping[str, float] | No
         macs=sum(layer.macs for layer in layers),
         synops=sum(layer.synops for layer in layers),
         energy_nj=sum(layer.energy_nj for layer in layers),
-        instructions=instructions(executed, target),
-        latency_ms=latency_ms(executed, target),
+        instructions=instructions(executed, target, kernels),
+        latency_ms=latency_ms(executed, target, kernels),
         layers=(*layers, LayerCost(CODE_ROW, "code", (), 0, code, 0, 0, 0, 0, 0)),
         plan=plan,
     )
 
 
+def _on_cores(graph: Graph, target: Target, spike_rates: Mapping[str, float]) -> Cost:
+    assignment = assign(graph, target.cores)
+    plan, rates = plan_memory(graph), _output_rates(graph, spike_rates)
+    held = {layer.name: layer for layer in assignment.layers}
+    weights = sum(layer.weights for layer in assignment.layers)
+    neurons = sum(2 * layer.neurons for layer in assignment.layers)
+    sizes = {name: (layer.weights, 2 * layer.neurons) for name, layer in held.items()}
+    layers = tuple(
+        _layer_cost(graph, node.name, rates, sizes.get(node.name, (0, 0)), (weights, neurons)) for node in graph.nodes
+    )
+    return Cost(
+        target=target.name,
+        flash_bytes=weights,
+        ram_bytes=neurons,
+        macs=sum(layer.macs for layer in layers),
+        synops=sum(layer.synops for layer in layers),
+        energy_nj=sum(layer.energy_nj for layer in layers),
+        instructions=0,
+        latency_ms=0,
+        layers=layers,
+        plan=plan,
+        assignment=assignment,
+    )
+
+
 def _layer_cost(
-    graph: Graph, name: str, rates: Mapping[str, float], flash_bytes: int, total_flash: int, plan: MemoryPlan
+    graph: Graph, name: str, rates: Mapping[str, float], own: tuple[int, int], total: tuple[int, int]
 ) -> LayerCost:
+    """``own``, ``total``: bytes of (flash, RAM), of the layer and of all."""
     layer = graph[name]
-    sizes = {buffer.name: buffer.size_bytes for buffer in plan.buffers}
     macs, synops, updates = _operations(graph, name, rates)
     bits = layer.weight_bits if isinstance(layer, Conv2d | Linear) else 8
     return LayerCost(
@@ -98,12 +162,12 @@ def _layer_cost(
         kind=type(layer).__name__,
         shape=graph.shapes[name],
         parameters=sum(prod(s) for key, s in graph.parameter_shapes.items() if key.rpartition(".")[0] == name),
-        flash_bytes=flash_bytes,
-        ram_bytes=sum(sizes.get(key, 0) for key in (name, f"{name}.membrane", f"{name}.{SCRATCH}")),
+        flash_bytes=own[0],
+        ram_bytes=own[1],
         macs=macs,
         synops=synops,
         neuron_updates=updates,
-        energy_nj=operations_nj(macs, synops, updates, bits, total_flash, plan.ram_bytes),
+        energy_nj=operations_nj(macs, synops, updates, bits, *total),
     )
 
 

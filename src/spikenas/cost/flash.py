@@ -8,13 +8,33 @@ needs, fitted to linked images (``python benchmarks/firmware.py --fit``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from spikenas.cost.memory import PATCH_MAX, MemoryPlan, Schedule, blocked, is_alone, packed_bytes
+from spikenas.cost.memory import (
+    CHANNEL_BLOCK,
+    PATCH_MAX,
+    Kernels,
+    MemoryPlan,
+    Schedule,
+    blocked,
+    is_alone,
+    packed_bytes,
+)
 from spikenas.cost.steps import POINT, Group, Reading, Step, Term
-from spikenas.graph import Conv2d, Graph, Lif, Linear
+from spikenas.graph import Conv2d, Graph, Input, Lif, Linear
 
-# Bytes of the structs in runtime/spikenas_runtime.h on a 32-bit core.
-STEP_BYTES, GROUP_BYTES, TERM_BYTES, NEURON_BYTES = 64, 16, 88, 44
+
+@dataclass(frozen=True, slots=True)
+class Structs:
+    """Bytes of the structs in runtime/spikenas_runtime.h on a 32-bit core."""
+
+    step: int
+    group: int
+    term: int
+    neuron: int
+
+
+STRUCTS = {Kernels.FAST: Structs(64, 16, 88, 44), Kernels.COMPACT: Structs(44, 16, 64, 40)}
 WEIGHT_BITS = (2, 4, 8)
 
 
@@ -27,13 +47,17 @@ def stored_bits(weight_bits: int) -> int:
     return next((bits for bits in WEIGHT_BITS if bits >= weight_bits), 0)
 
 
-def weight_bytes(graph: Graph, group: Group) -> int:
+def weight_bytes(graph: Graph, group: Group, kernels: Kernels) -> int:
     """Bytes of a layer's weights as the terms of its group read them."""
     if group.layer is None:
         return 0
     layer, outputs = graph[group.layer], graph.shapes[group.layer][0]
     assert isinstance(layer, Conv2d | Linear)
     groups = layer.groups if isinstance(layer, Conv2d) else 1
+    if kernels is Kernels.COMPACT:
+        term = group.terms[0]
+        weights = term.window.taps * graph.shapes[term.source][0] * (outputs // groups)
+        return 4 * -(-weights * (stored_bits(layer.weight_bits) or layer.weight_bits) // 32)
     size, rows = 0, 0
     for term in group.terms:
         inputs = graph.shapes[term.source][0]
@@ -49,13 +73,17 @@ def weight_bytes(graph: Graph, group: Group) -> int:
     return size + rows
 
 
-def step_bytes(graph: Graph, step: Step, work: tuple[Group, ...]) -> int:
+def step_bytes(graph: Graph, step: Step, work: tuple[Group, ...], kernels: Kernels) -> int:
     """Bytes of a step's tables and biases, without weights and neurons."""
     channels = graph.shapes[step.node][0]
     reads_real = any(term.reading is Reading.DENSE for group in work for term in group.terms)
+    compact = kernels is Kernels.COMPACT
     logits = step.node == graph.output
-    direct = [group for group in work if group.layer and _is_direct(group, work, logits)]
-    if logits or (is_alone(work) and reads_real):
+    direct = [group for group in work if group.layer and _is_direct(group, work, logits or compact)]
+    if compact:
+        shifted = is_alone(work) and reads_real
+        bias = 4 * channels if shifted or any(_has_bias(graph, group) for group in direct) else 0
+    elif logits or (is_alone(work) and reads_real):
         bias = 4 * channels if is_alone(work) or any(_has_bias(graph, group) for group in direct) else 0
     else:
         bias = 2 * blocked(channels)
@@ -63,7 +91,8 @@ def step_bytes(graph: Graph, step: Step, work: tuple[Group, ...]) -> int:
         if group.layer and group not in direct and _has_bias(graph, group):
             bias += 4 * channels * group.vote
     terms = sum(len(group.terms) for group in work)
-    return STEP_BYTES + GROUP_BYTES * len(work) + TERM_BYTES * terms + bias
+    sizes = STRUCTS[kernels]
+    return sizes.step + sizes.group * len(work) + sizes.term * terms + bias
 
 
 def _is_direct(group: Group, work: tuple[Group, ...], wide: bool) -> bool:
@@ -76,81 +105,113 @@ def _has_bias(graph: Graph, group: Group) -> bool:
     return isinstance(layer, Conv2d | Linear) and layer.bias
 
 
-def neuron_bytes(graph: Graph, name: str) -> int:
+def neuron_bytes(graph: Graph, name: str, kernels: Kernels) -> int:
     """Bytes of a neuron's thresholds, folded norm and table entry."""
     layer, channels = graph[name], graph.shapes[name][0]
     norm = 2 * channels + -(-channels // 8) if isinstance(layer, Lif) and layer.folded_norm else 0
-    return NEURON_BYTES + 2 * blocked(channels) + norm
+    thresholds = 2 * blocked(channels) if kernels is Kernels.FAST else 4 * -(-channels // 2)
+    return STRUCTS[kernels].neuron + thresholds + norm
 
 
 # Bytes of each part, by kind of core; a part that is missing costs nothing that the others do not explain.
-CODE: dict[str, dict[str, int]] = {
-    "dsp": {
-        "always": 2353,
-        "dense": 1459,
-        "fixed": 101,
-        "partial": 82,
-        "plain": 686,
-        "pool": 423,
-        "pooled": 233,
-        "rows": 851,
-        "rows_2": 11,
-        "rows_4": 190,
-        "several_bits": 346,
-        "several_units": 171,
-        "skip": 101,
-        "slow_neurons": 131,
-        "tap_by_tap": 195,
-        "unit_1": 6,
-        "unit_4": 312,
-        "units": 535,
+CODE: dict[Kernels, dict[str, dict[str, int]]] = {
+    Kernels.FAST: {
+        "dsp": {
+            "always": 2971,
+            "dense": 976,
+            "fixed": 309,
+            "in_place": 123,
+            "membranes": 244,
+            "partial": 469,
+            "plain": 937,
+            "pool": 274,
+            "pooled": 206,
+            "rows_4": 207,
+            "several_bits": 298,
+            "skip": 284,
+            "slow_neurons": 439,
+            "tap_by_tap": 268,
+            "unit_1": 77,
+            "unit_2": 126,
+            "unit_4": 120,
+            "units": 655,
+        },
+        "thumb1": {
+            "always": 2963,
+            "fixed": 327,
+            "in_place": 175,
+            "lines": 952,
+            "membranes": 275,
+            "partial": 424,
+            "plain": 876,
+            "pool": 394,
+            "pooled": 192,
+            "rows_4": 292,
+            "several_bits": 391,
+            "skip": 202,
+            "tap_by_tap": 301,
+            "unit_1": 100,
+            "unit_2": 103,
+            "unit_4": 128,
+            "units": 707,
+        },
+        "riscv": {
+            "always": 3727,
+            "dense": 1075,
+            "fixed": 391,
+            "in_place": 262,
+            "membranes": 403,
+            "partial": 477,
+            "plain": 1147,
+            "pool": 385,
+            "pooled": 209,
+            "rows_4": 331,
+            "several_bits": 510,
+            "skip": 326,
+            "tap_by_tap": 318,
+            "unit_1": 98,
+            "unit_2": 115,
+            "unit_4": 172,
+            "units": 757,
+        },
     },
-    "thumb1": {
-        "always": 1963,
-        "dense": 1459,
-        "fixed": 105,
-        "partial": 74,
-        "plain": 712,
-        "pool": 542,
-        "pooled": 238,
-        "rows": 775,
-        "rows_2": 195,
-        "rows_4": 481,
-        "several_bits": 239,
-        "several_units": 137,
-        "skip": 81,
-        "slow_neurons": 78,
-        "tap_by_tap": 239,
-        "unit_1": 19,
-        "unit_4": 245,
-        "units": 625,
-    },
-    "riscv": {
-        "always": 2156,
-        "dense": 1739,
-        "fixed": 91,
-        "partial": 96,
-        "plain": 921,
-        "pool": 568,
-        "pooled": 240,
-        "rows": 455,
-        "rows_2": 580,
-        "rows_4": 897,
-        "rows_8": 617,
-        "skip": 163,
-        "slow_neurons": 121,
-        "tap_by_tap": 241,
-        "unit_1": 169,
-        "unit_2": 166,
-        "unit_4": 574,
-        "units": 660,
+    Kernels.COMPACT: {
+        "dsp": {
+            "always": 1446,
+            "partial": 231,
+            "pool": 241,
+            "pooled": 205,
+            "rows_2": 10,
+            "several_bits": 50,
+            "skip": 8,
+            "unit_1": 7,
+            "unit_2": 8,
+            "units": 6,
+        },
+        "thumb1": {
+            "always": 1416,
+            "partial": 243,
+            "pool": 403,
+            "pooled": 215,
+            "several_bits": 64,
+            "slow_neurons": 21,
+            "unit_1": 5,
+        },
+        "riscv": {
+            "always": 1546,
+            "partial": 228,
+            "pool": 384,
+            "pooled": 218,
+            "rows_2": 4,
+            "several_bits": 60,
+        },
     },
 }
 
 
 def code_bytes(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]], kind: str) -> int:
     """Bytes of code, startup included, on a kind of core (see :func:`spikenas.cost.latency.core_kind`)."""
-    parts = CODE[kind]
+    parts = CODE[plan.kernels][kind]
     return sum(parts.get(name, 0) for name in code_parts(graph, plan, work))
 
 
@@ -162,15 +223,18 @@ def code_parts(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]]
     listed = [(layer, term) for layer, term in rows if term.reading is Reading.ROWS]
     bits = {stored_bits(layer.weight_bits) for layer, _ in listed if isinstance(layer, Conv2d | Linear)}
     widths = {min(packed_bytes(graph.shapes[term.source][0]), 4) for _, term in listed}
+    dense = [(group, term) for group in every for term in group.terms if term.reading is Reading.DENSE]
     lifs = [node.layer for node in graph.nodes if isinstance(node.layer, Lif)]
     mixed = any(step_groups[0].static and not step_groups[-1].static for step_groups in work)
     layer_major = plan.schedule is Schedule.LAYER_MAJOR
+    fast = plan.kernels is Kernels.FAST
     present = {
         "always": True,
         "rows": bool(listed),
         **{f"rows_{width}": width in bits for width in WEIGHT_BITS},
         **{f"unit_{width}": width in widths for width in (1, 2, 4)},
-        "plain": any(_is_plain(step_groups) for step_groups in work),
+        "plain": any(is_plain(graph, *pair) for pair in zip(plan.steps, work, strict=True)),
+        "in_place": any(_is_in_place(graph, *pair) for pair in zip(plan.steps, work, strict=True)),
         "pooled": any(term.pool != POINT for _, term in listed),
         "several_bits": len(bits) > 1,
         "several_units": len(widths) > 1,
@@ -178,24 +242,53 @@ def code_parts(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]]
         "units": any(term.reading is Reading.UNITS for term in terms),
         "weighted_units": any(term.reading is Reading.UNITS for _, term in rows),
         "dense": any(term.reading is Reading.DENSE for term in terms),
+        "lines": any(is_one_patch(graph, group, term) for group, term in dense),
+        "patches": any(not is_one_patch(graph, group, term) for group, term in dense),
         "skip": any(term.reading is Reading.SKIP for term in terms),
         "pool": any(term.reading is Reading.POOL for term in terms),
-        "partial": any(not is_alone(g) and any(x.vote > 1 or _reads_real(x) for x in g) for g in work),
+        "partial": any(not is_alone(g) and any(x.vote > 1 or (fast and _reads_real(x)) for x in g) for g in work),
         "fixed": layer_major and mixed,
         "membranes": not layer_major and bool(lifs),
-        "slow_neurons": any(lif.membrane_bits != 16 for lif in lifs),
+        "slow_neurons": any(_is_slow(graph, node.name) for node in graph.nodes),
         "small_membranes": not layer_major and any(lif.membrane_bits <= 8 for lif in lifs),
         "norms": any(lif.folded_norm for lif in lifs),
     }
     return [name for name, needed in present.items() if needed]
 
 
-def _is_plain(work: tuple[Group, ...]) -> bool:
-    return len(work) == 1 and len(work[0].terms) == 1 and work[0].terms[0].reading is Reading.ROWS
+def _is_slow(graph: Graph, name: str) -> bool:
+    """Whether cores that update two neurons at once cannot do so here."""
+    lif = graph[name]
+    return isinstance(lif, Lif) and (lif.membrane_bits != 16 or lif.folded_norm or graph.shapes[name][0] % 2 == 1)
+
+
+def is_plain(graph: Graph, step: Step, work: tuple[Group, ...]) -> bool:
+    """Whether a step adds nothing but the rows of one term, in 16 bits, which has a loop of its own."""
+    if step.node == graph.output or len(work) != 1 or len(work[0].terms) != 1:
+        return False
+    term = work[0].terms[0]
+    return term.reading is Reading.ROWS and not term.delay and not is_tap_by_tap(term, graph.shapes[term.source])
+
+
+def _is_in_place(graph: Graph, step: Step, work: tuple[Group, ...]) -> bool:
+    """Whether a step forms its sums where it stores them."""
+    real = any(term.reading is Reading.DENSE for group in work for term in group.terms)
+    stores = step.node in step.writes and step.node != graph.output and not isinstance(graph[step.node], Lif)
+    mixed = work[0].static and not work[-1].static
+    return stores and not mixed and not (real and is_alone(work)) and graph.shapes[step.node][0] % CHANNEL_BLOCK == 0
 
 
 def _reads_real(group: Group) -> bool:
     return any(term.reading is Reading.DENSE for term in group.terms)
+
+
+def is_one_patch(graph: Graph, group: Group, term: Term) -> bool:
+    """Whether a window of real values is read line by line: of an image, ungrouped and short."""
+    layer = graph[group.layer] if group.layer else None
+    whole = isinstance(layer, Linear) or (isinstance(layer, Conv2d) and layer.groups == 1)
+    return (
+        whole and isinstance(graph[term.source], Input) and term.window.taps * graph.shapes[term.source][0] <= PATCH_MAX
+    )
 
 
 def is_tap_by_tap(term: Term, shape: tuple[int, ...]) -> bool:
@@ -209,11 +302,11 @@ def constant_bytes(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, .
     """Bytes of constants, by the node that they belong to."""
     sizes = dict.fromkeys((node.name for node in graph.nodes), 0)
     for step, step_groups in zip(plan.steps, work, strict=True):
-        sizes[step.node] += step_bytes(graph, step, step_groups)
+        sizes[step.node] += step_bytes(graph, step, step_groups, plan.kernels)
         for group in step_groups:
             if group.layer:
-                sizes[group.layer] += weight_bytes(graph, group)
+                sizes[group.layer] += weight_bytes(graph, group, plan.kernels)
         for name in step.writes:
             if isinstance(graph[name], Lif):
-                sizes[name] += neuron_bytes(graph, name)
+                sizes[name] += neuron_bytes(graph, name, plan.kernels)
     return sizes

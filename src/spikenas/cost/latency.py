@@ -1,10 +1,9 @@
 """Instructions of one inference on a microcontroller, and the time they take.
 
 :func:`step_work` counts what the kernels do: windows looked at, spikes listed, words of weights added, neurons
-updated, values multiplied. :data:`PRICES` prices each of these for a kind of core. The prices of listing spikes and
-adding rows are those of the inner loops; the others were fitted by non-negative least squares to the instructions that
-emulated cores executed, step by step, on random networks (``python benchmarks/firmware.py --fit`` fits them all). Of 26
-random networks of space 'embedded' 24 were predicted within 15% on a Cortex-M4, the other two within 20%.
+updated, values multiplied. :data:`PRICES` prices each of these for a kind of core, fitted by non-negative least squares
+to the instructions that emulated cores executed, step by step, on random networks: ``python benchmarks/firmware.py
+--fit`` fits them, ``--predict`` says how far off they are (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
 
-from spikenas.cost.flash import is_tap_by_tap, stored_bits
-from spikenas.cost.memory import Schedule
+from spikenas.cost.flash import is_plain, is_tap_by_tap, stored_bits
+from spikenas.cost.memory import Kernels, MemoryPlan, Schedule
 from spikenas.cost.steps import Group, Reading, Step, Term, map_size
 from spikenas.cost.target import Target
 from spikenas.graph import Conv2d, Graph, Lif, Linear
@@ -22,6 +21,7 @@ from spikenas.graph import Conv2d, Graph, Lif, Linear
 # Cycles per instruction without flash wait states: loads and branches are what the range is about.
 CYCLES_LOW, CYCLES_HIGH = 1.02, 1.45
 UNIT_BITS = 32
+WEIGHT_BITS = 8
 WORD_BITS = 32
 
 
@@ -38,6 +38,11 @@ class Work:
     windows.
     ``wide``: 32-bit sums. ``neurons``: updates of 16-bit membranes without a norm; ``slow_neurons``: all others.
     ``pixels``: of the image, loaded.
+
+    The compact kernels have only ``runs``, ``terms``, ``units`` (bytes of packed spikes), ``tap_units`` (pixels looked
+    at), ``events`` and ``patched`` (spikes and real values found there), ``single`` (weights added or multiplied;
+    ``words_4`` where some weights of the network have less than 8 bits), ``wide``, ``pooled``, ``slow_neurons`` and
+    ``pixels``.
     """
 
     plain_runs: float = 0
@@ -70,23 +75,39 @@ class Work:
         return Work(*(getattr(self, f.name) * factor for f in fields(self)))
 
 
-# Instructions for one of each, by kind of core; fitted, see above.
-PRICES = {
-    "dsp": Work(
-        plain_runs=131, runs=179, terms=103, units=13.6, tap_units=40, events=6.1, passes=4, words_8=2.25, words_4=7,
-        words_2=10.1, sum_words=15, wide_words=50, macs=1.52, patched=14.5, single=41, skipped=10, pooled=22, wide=22,
-        neurons=12, slow_neurons=44, pixels=8,
-    ),
-    "thumb1": Work(
-        plain_runs=155, runs=203, terms=129, units=9.5, tap_units=19, events=16.6, passes=8, words_8=13, words_4=15,
-        words_2=12.9, sum_words=36, wide_words=39, macs=6.5, patched=18.3, single=71, skipped=20, pooled=36, wide=25,
-        neurons=47, slow_neurons=68, pixels=8,
-    ),
-    "riscv": Work(
-        plain_runs=144, runs=206, terms=133, units=8.8, tap_units=35, events=13.5, passes=6, words_8=5.3, words_4=8,
-        words_2=12, sum_words=32, wide_words=90, macs=4.75, patched=16.6, single=48, skipped=12, pooled=19, wide=23.5,
-        neurons=27, slow_neurons=44, pixels=8,
-    ),
+# Instructions for one of each, by kind of core; fitted, see above. The image is loaded by the same code in both tables.
+PRICES: dict[Kernels, dict[str, Work]] = {
+    Kernels.FAST: {
+        "dsp": Work(
+            plain_runs=109, runs=102, terms=206, units=17.2, tap_units=42, events=6.17, passes=3.54, words_8=2.28,
+            words_4=7.5, words_2=10.3, wide_words=49, macs=1.25, patched=7.97, single=38, pooled=24, wide=13.6,
+            neurons=11.1, slow_neurons=30, pixels=9.55,
+        ),
+        "thumb1": Work(
+            plain_runs=120, runs=60, terms=292, units=28, tap_units=63, events=9.21, words_8=15.2, words_4=21,
+            words_2=24, sum_words=25, wide_words=111, macs=6.54, patched=13.8, single=63, pooled=41, wide=14.3,
+            neurons=42, slow_neurons=54, pixels=13.3,
+        ),
+        "riscv": Work(
+            plain_runs=137, runs=135, terms=231, units=12, tap_units=47, events=14.8, passes=4.48, words_8=5.59,
+            words_4=9.08, words_2=13.8, sum_words=22, wide_words=100, macs=4.18, patched=9.6, single=43, pooled=21,
+            wide=13.3, neurons=25, slow_neurons=25, pixels=9.59,
+        ),
+    },
+    Kernels.COMPACT: {
+        "dsp": Work(
+            runs=89, terms=98, tap_units=62, events=37, words_4=19.2, patched=23, single=9.47, pooled=26, wide=20,
+            slow_neurons=33, pixels=9.55,
+        ),
+        "thumb1": Work(
+            runs=115, terms=129, tap_units=71, events=41, words_4=31, patched=26, single=9.31, pooled=45, wide=27,
+            slow_neurons=55, pixels=13.3,
+        ),
+        "riscv": Work(
+            runs=102, terms=82, tap_units=52, events=32, words_4=25, patched=13.8, single=11.6, pooled=24, wide=20,
+            slow_neurons=33, pixels=9.59,
+        ),
+    },
 }  # fmt: skip
 
 
@@ -97,22 +118,22 @@ def core_kind(target: Target) -> str:
     return "riscv" if target.core.startswith("RV32") else "thumb1"
 
 
-def instructions(work: Work, target: Target) -> float:
+def instructions(work: Work, target: Target, kernels: Kernels) -> float:
     """Instructions that the work takes on the target's core."""
-    price = PRICES[core_kind(target)]
+    price = PRICES[kernels][core_kind(target)]
     return float(sum(getattr(price, f.name) * getattr(work, f.name) for f in fields(work)))
 
 
-def latency_ms(work: Work, target: Target) -> float:
+def latency_ms(work: Work, target: Target, kernels: Kernels) -> float:
     """Milliseconds at the target's clock, the upper end of the range: a limit set on it is kept."""
-    return 1000 * CYCLES_HIGH * instructions(work, target) / target.clock_hz
+    return 1000 * CYCLES_HIGH * instructions(work, target, kernels) / target.clock_hz
 
 
-def step_work(
-    graph: Graph, step: Step, work: tuple[Group, ...], schedule: Schedule, rates: Mapping[str, float]
-) -> Work:
+def step_work(graph: Graph, step: Step, work: tuple[Group, ...], plan: MemoryPlan, rates: Mapping[str, float]) -> Work:
     """What a step executes in one inference; ``rates``: mean spikes per neuron and timestep, by Lif node."""
-    layer_major = schedule is Schedule.LAYER_MAJOR
+    if plan.kernels is Kernels.COMPACT:
+        return _compact_work(graph, step, work, plan, rates)
+    layer_major = plan.schedule is Schedule.LAYER_MAJOR
     shape = graph.shapes[step.node]
     height, width = map_size(shape)
     pixels, channels, t = height * width, shape[0], graph.timesteps
@@ -120,7 +141,7 @@ def step_work(
     lifs = [layer for name in step.writes if isinstance(layer := graph[name], Lif)]
     runs = pixels * (1 if layer_major and all_static else t)
     is_wide = _is_wide(graph, step, work)
-    total = Work(plain_runs=runs) if _is_plain(work) and not is_wide else Work(runs=runs)
+    total = Work(plain_runs=runs) if is_plain(graph, step, work) else Work(runs=runs)
     for group in work:
         times = 1 if layer_major and group.static else t
         for term in group.terms:
@@ -136,9 +157,43 @@ def step_work(
     return total
 
 
-def _is_plain(work: tuple[Group, ...]) -> bool:
-    terms = [term for group in work for term in group.terms]
-    return len(terms) == 1 and terms[0].reading is Reading.ROWS and not terms[0].delay
+def _compact_work(
+    graph: Graph, step: Step, work: tuple[Group, ...], plan: MemoryPlan, rates: Mapping[str, float]
+) -> Work:
+    shape, t = graph.shapes[step.node], graph.timesteps
+    size = map_size(shape)
+    pixels, channels = size[0] * size[1], shape[0]
+    once = all(group.static for group in work) and plan.schedule is Schedule.LAYER_MAJOR
+    times = 1 if once else t
+    layers = [layer for node in graph.nodes if isinstance(layer := node.layer, Conv2d | Linear)]
+    packed = any(stored_bits(layer.weight_bits) != WEIGHT_BITS for layer in layers)
+    total = Work(runs=pixels, wide=pixels * channels)
+    for group in work:
+        if group.vote > 1:
+            total += Work(wide=pixels * channels * group.vote)
+        for term in group.terms:
+            total += _compact_term(graph, group, term, size, rates, packed)
+    lifs = sum(isinstance(graph[name], Lif) for name in step.writes)
+    return total.times(times) + Work(slow_neurons=lifs * pixels * channels * t)
+
+
+def _compact_term(
+    graph: Graph, group: Group, term: Term, size: tuple[int, int], rates: Mapping[str, float], packed: bool
+) -> Work:
+    """Of one timestep."""
+    channels, layer = graph.shapes[term.source][0], graph[group.layer] if group.layer else None
+    base, seen = Work(terms=size[0] * size[1]), seen_taps(term, size) * term.pool.taps
+    if term.reading is Reading.POOL:
+        return base + Work(pooled=seen * channels)
+    if isinstance(graph[term.source], Lif):
+        values = seen * channels * rates[term.source]
+        base += Work(units=seen * -(-channels // 8), tap_units=seen, events=values)
+    else:
+        values = seen * channels
+        base += Work(tap_units=seen, patched=values)
+    groups = layer.groups if isinstance(layer, Conv2d) else 1
+    outputs = graph.shapes[group.layer][0] // groups if group.layer else 1
+    return base + (Work(words_4=values * outputs) if packed else Work(single=values * outputs))
 
 
 def _is_wide(graph: Graph, step: Step, work: tuple[Group, ...]) -> bool:
@@ -153,7 +208,7 @@ def _term_work(
     """Of one timestep."""
     shape = graph.shapes[term.source]
     layer = graph[group.layer] if group.layer else None
-    pixels, taps = size[0] * size[1], _seen(term, size)
+    pixels, taps = size[0] * size[1], seen_taps(term, size)
     base = Work(terms=pixels)
     if term.reading in (Reading.ROWS, Reading.UNITS):
         units = taps * term.pool.taps * -(-shape[0] // UNIT_BITS)
@@ -192,7 +247,7 @@ def _passes(words: int, bits: int, is_wide: bool) -> int:
     return -(-words // 2) if bits == 4 and not is_wide else words
 
 
-def _seen(term: Term, size: tuple[int, int]) -> float:
+def seen_taps(term: Term, size: tuple[int, int]) -> int:
     """Taps of all output pixels' windows that lie on the map."""
     seen = 1
     for outputs, kernel, stride, padding, length in zip(

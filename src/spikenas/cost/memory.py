@@ -46,6 +46,13 @@ ACCUMULATOR_BYTES = 4
 SCRATCH = "scratch"
 
 
+class Kernels(StrEnum):
+    """Which C computes the network; both give the same bits."""
+
+    FAST = "fast"
+    COMPACT = "compact"  # a third of the code, some times the instructions
+
+
 class Schedule(StrEnum):
     """The order in which steps and timesteps nest."""
 
@@ -69,6 +76,7 @@ class MemoryPlan:
     """``ram_bytes`` is the arena (input image and scratch included) plus an estimate of the stack."""
 
     schedule: Schedule
+    kernels: Kernels
     steps: tuple[Step, ...]
     buffers: tuple[Buffer, ...]
     arena_bytes: int
@@ -87,9 +95,10 @@ class MemoryPlan:
         )[1]
 
 
-def plan_memory(graph: Graph) -> MemoryPlan:
+def plan_memory(graph: Graph, kernels: Kernels = Kernels.FAST) -> MemoryPlan:
     """The plan of the legal schedule with the least RAM; layer-major, which computes less, where both are equal."""
-    return min((plan_schedule(graph, schedule) for schedule in legal_schedules(graph)), key=lambda p: p.ram_bytes)
+    plans = (plan_schedule(graph, schedule, kernels) for schedule in legal_schedules(graph))
+    return min(plans, key=lambda plan: plan.ram_bytes)
 
 
 def legal_schedules(graph: Graph) -> tuple[Schedule, ...]:
@@ -100,18 +109,18 @@ def legal_schedules(graph: Graph) -> tuple[Schedule, ...]:
     return (Schedule.LAYER_MAJOR, Schedule.STEP_MAJOR)
 
 
-def plan_schedule(graph: Graph, schedule: Schedule) -> MemoryPlan:
+def plan_schedule(graph: Graph, schedule: Schedule, kernels: Kernels = Kernels.FAST) -> MemoryPlan:
     """The plan of one schedule; the graph may still hold foldable BatchNorm2d nodes."""
     graph = fold_norms(graph)
     steps, stored = cut_into_steps(graph), stored_nodes(graph)
     work = [groups(graph, step, stored) for step in steps]
     requests = _layer_major(graph, steps) if schedule is Schedule.LAYER_MAJOR else _step_major(graph, steps, work)
     for index, step in enumerate(steps):
-        size = scratch(graph, step, work[index], schedule).size_bytes
+        size = scratch(graph, step, work[index], schedule, kernels).size_bytes
         requests.append(Buffer(f"{step.node}.{SCRATCH}", size, index, index))
     buffers = place(requests)
     arena_bytes = _aligned(max(b.offset + b.size_bytes for b in buffers))
-    return MemoryPlan(schedule, steps, buffers, arena_bytes, STACK_BYTES)
+    return MemoryPlan(schedule, kernels, steps, buffers, arena_bytes, STACK_BYTES)
 
 
 # --- sizes ------------------------------------------------------------------------------------------------
@@ -163,19 +172,22 @@ class Scratch:
         return self.sums + self.fixed + self.partial + self.events + self.membranes
 
 
-def scratch(graph: Graph, step: Step, work: tuple[Group, ...], schedule: Schedule) -> Scratch:
-    """The scratch of a step."""
+def scratch(
+    graph: Graph, step: Step, work: tuple[Group, ...], schedule: Schedule, kernels: Kernels = Kernels.FAST
+) -> Scratch:
+    """The scratch of a step; the compact kernels list no events and keep no part of a sum."""
+    fast = kernels is Kernels.FAST
     channels = blocked(graph.shapes[step.node][0])
     layer_major = schedule is Schedule.LAYER_MAJOR
     lifs = [layer for name in step.writes if isinstance(layer := graph[name], Lif)]
-    neurons = len(lifs) if layer_major else int(any(lif.membrane_bits <= 8 for lif in lifs))
-    mixed = layer_major and work[0].static and not work[-1].static
+    neurons = len(lifs) if layer_major else int(fast and any(lif.membrane_bits <= 8 for lif in lifs))
+    mixed = fast and layer_major and work[0].static and not work[-1].static
     inner = [blocked(graph.shapes[step.node][0] * group.vote) for group in work if group.layer or group.vote > 1]
     return Scratch(
         sums=ACCUMULATOR_BYTES * channels,
         fixed=ACCUMULATOR_BYTES * channels if mixed else 0,
         partial=0 if is_alone(work) else ACCUMULATOR_BYTES * max(inner, default=0),
-        events=_aligned(CURRENT_BYTES * max(_list_length(graph, work), _patch_length(graph, work))),
+        events=_aligned(CURRENT_BYTES * max(_list_length(graph, work), _patch_length(graph, work))) if fast else 0,
         membranes=CURRENT_BYTES * channels * neurons,
     )
 

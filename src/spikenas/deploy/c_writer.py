@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikenas.cost.memory import MemoryPlan, Schedule, plan_memory, plan_schedule
+from spikenas.cost.memory import Kernels, MemoryPlan, Schedule, plan_memory, plan_schedule
 from spikenas.cost.steps import Reading, Window
 from spikenas.cost.target import Target
 from spikenas.deploy.tables import Constant, GroupRow, NeuronRow, StepRow, Tables, TermRow, build_tables
@@ -24,7 +24,10 @@ from spikenas.graph import Input
 from spikenas.model import IntegerModel
 from spikenas.reference import run
 
-KERNELS = ("steps.c", "sums.c", "rows.c", "events.c", "dense.c", "currents.c", "neurons.c", "classify.c")
+SOURCES = {
+    Kernels.FAST: ("steps.c", "sums.c", "rows.c", "events.c", "dense.c", "currents.c", "neurons.c", "classify.c"),
+    Kernels.COMPACT: ("compact.c", "sums.c", "currents.c", "classify.c"),
+}
 HEADERS = ("spikenas.h", "spikenas_runtime.h", "lanes.h")
 EXTRAS = ("main.c", "Makefile", "README.md")
 SAMPLES_MAX = 16
@@ -37,18 +40,20 @@ def write_firmware(
     samples: npt.NDArray[np.uint8] | None = None,
     target: Target | None = None,
     schedule: Schedule | None = None,
+    kernels: Kernels = Kernels.FAST,
 ) -> MemoryPlan:
     """Write the C sources of ``model`` into ``folder``, which must be new or empty; returns the plan they follow.
 
     ``samples``: uint8 images as :func:`spikenas.reference.run` takes them; the first 16 are embedded, with the logits
-    that the reference gives. ``target`` names a device in the README. ``schedule`` overrides the planner's choice.
+    that the reference gives. ``target`` names a device in the README. ``schedule`` overrides the planner's choice;
+    ``kernels``: see :func:`spikenas.cost.cost.choose_kernels`.
     Raises QuantizeError when the kernels cannot compute a layer, RunError when the folder holds something else.
     """
-    plan = plan_memory(model.graph) if schedule is None else plan_schedule(model.graph, schedule)
+    plan = plan_memory(model.graph, kernels) if schedule is None else plan_schedule(model.graph, schedule, kernels)
     tables = build_tables(model, plan)
     _make_folder(folder)
     runtime = files("spikenas.deploy") / "runtime"
-    for name in (*KERNELS, *HEADERS, *EXTRAS):
+    for name in (*SOURCES[kernels], *HEADERS, *EXTRAS):
         (folder / name).write_text((runtime / name).read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "network.h").write_text(_header(model, plan, tables), encoding="utf-8")
     (folder / "network.c").write_text(_network(tables, model, plan), encoding="utf-8")
@@ -107,6 +112,7 @@ def _header(model: IntegerModel, plan: MemoryPlan, tables: Tables) -> str:
         "SPK_INPUT_CHANNELS": layer.shape[0],
         "SPK_LOGITS_OFFSET": tables.logits_offset,
         "SPK_PATCH_MAX": 128,
+        "SPK_COMPACT": int(plan.kernels is Kernels.COMPACT),
         **features(tables),
     }
     lines = "\n".join(f"#define {name} {value}" for name, value in numbers.items())
@@ -122,21 +128,24 @@ def features(tables: Tables) -> dict[str, int]:
         "ROWS": any(term.reading is Reading.ROWS for term in terms),
         "UNITS": any(term.reading is Reading.UNITS for term in terms),
         "DENSE": any(term.reading is Reading.DENSE for term in terms),
+        "LINES": any(term.one_patch for term in terms),
+        "PATCHES": any(term.reading is Reading.DENSE and not term.one_patch for term in terms),
         "SKIP": any(term.reading is Reading.SKIP for term in terms),
         "POOL": any(term.reading is Reading.POOL for term in terms),
-        "POOLED": any(term.across * term.down > 1 for term in rows),
+        "POOLED": any(term.pool is not None if term.pixel_bytes else term.across * term.down > 1 for term in terms),
         "OVERLAP": any(term.tap_by_tap and term.pool is not None for term in rows),
         "RAGGED": any(term.tap_by_tap and term.pool is None for term in rows),
         **{f"UNIT_{size}": any(term.unit_bytes == size for term in rows) for size in (1, 2, 4)},
         "BITS_8": any(term.bits == 8 for term in terms),
-        "BITS_4": any(term.bits == 4 for term in terms),
-        "BITS_2": any(term.bits == 2 for term in terms),
-        "LEFT": any(term.left for term in rows),
+        "BITS_4": any(term.bits == 4 or term.packing == 1 for term in terms),
+        "BITS_2": any(term.bits == 2 or term.packing == 2 for term in terms),
+        "LEFT": any(term.left for term in terms),
         "PARTIAL": any(not group.direct for step in steps for group in step.groups),
         "FIXED": any(0 < step.static_count < len(step.groups) for step in steps),
         "PLAIN": any(step.plain for step in steps),
         "IN_PLACE": any(step.in_place for step in steps),
         "NEURONS": bool(neurons),
+        "UNPACKED": any(not neuron.packed for neuron in neurons),
         "CALM": any(neuron.calm for neuron in neurons),
         "NORMS": any(neuron.norm_bias != "0" for neuron in neurons),
         "MEMBRANES": any(neuron.membrane_bytes for neuron in neurons),
@@ -225,8 +234,18 @@ def _group(terms: str, group: GroupRow) -> str:
 
 def _term(term: TermRow) -> str:
     plain = ("height", "width", "channels", "delay", "unit_bytes", "units", "bits", "pool_shift", "left", "row_words")
-    runs = ("tap_by_tap", "whole_blocks", "across", "down", "tap_bytes", "line_bytes", "tap_words", "line_words")
-    more = ("group_in", "group_out", "reciprocal", "first")
+    runs = (
+        "tap_by_tap",
+        "whole_blocks",
+        "across",
+        "down",
+        "tap_bytes",
+        "line_bytes",
+        "tap_words",
+        "line_words",
+        "one_patch",
+    )
+    more = ("group_in", "group_out", "reciprocal", "first", "pixel_bytes", "packing")
     via = f", weights of {term.layer}" if term.layer else ""
     return _struct(
         [f"/* {_comment(term.source + via)} */"],

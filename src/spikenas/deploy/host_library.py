@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from spikenas.cost.memory import MemoryPlan, Schedule
-from spikenas.deploy.c_writer import KERNELS, write_firmware
+from spikenas.cost.memory import Kernels, MemoryPlan, Schedule
+from spikenas.deploy.c_writer import SOURCES, write_firmware
 from spikenas.errors import ModelError
 from spikenas.graph import Input
 from spikenas.host_compiler import host_compiler
@@ -26,9 +26,9 @@ FAST = ("-O3", "-march=native", "-DSPK_VECTORS")
 PROBE = "-DSPIKENAS_PROBE=spikenas_host_probe"
 
 
-def compile_sources(folder: Path, output: Path, flags: Sequence[str], extra: Sequence[str] = ()) -> None:
+def compile_sources(folder: Path, output: Path, kernels: Kernels, flags: Sequence[str], *extra: str) -> None:
     """Compile the firmware in ``folder``. Raises RuntimeError with the compiler's words: our C must compile."""
-    sources = [str(folder / name) for name in (*KERNELS, "network.c", *extra)]
+    sources = [str(folder / name) for name in (*SOURCES[kernels], "network.c", *extra)]
     command = [*host_compiler(), *WARNINGS, *flags, "-o", str(output), *sources]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -78,16 +78,20 @@ class HostLibrary:
 
 @contextmanager
 def host_library(
-    model: IntegerModel, *, schedule: Schedule | None = None, flags: Sequence[str] = FAST
+    model: IntegerModel,
+    *,
+    schedule: Schedule | None = None,
+    kernels: Kernels = Kernels.FAST,
+    flags: Sequence[str] = FAST,
 ) -> Iterator[HostLibrary]:
     """Write, compile and load a model; the files are gone afterwards. Raises MissingTool, QuantizeError."""
     with tempfile.TemporaryDirectory(prefix="spikenas-") as name:
         folder = Path(name) / "firmware"
-        plan = write_firmware(model, folder, schedule=schedule)
+        plan = write_firmware(model, folder, schedule=schedule, kernels=kernels)
         source = (files("spikenas.deploy") / "runtime" / "host.c").read_text(encoding="utf-8")
         (folder / "host.c").write_text(source, encoding="utf-8")
         output = Path(name) / "network.so"
-        compile_sources(folder, output, [*flags, PROBE, "-shared", "-fPIC"], ["host.c"])
+        compile_sources(folder, output, kernels, [*flags, PROBE, "-shared", "-fPIC"], "host.c")
         yield HostLibrary(model, plan, output)
 
 

@@ -39,14 +39,20 @@ def pack_rows(rows: Array, bits: int) -> Words:
 
 
 def pack_dense(weight: Array, groups: int, patch: int) -> Words:
-    """Weights [out, in / groups, h, w] as words in the order group, patch of the window, output, value."""
+    """Weights [out, in / groups, h, w] as words in the order group, patch of the window, output, value.
+
+    Of four outputs the words lie side by side; those of the last one to three follow each other.
+    """
     grouped = weight.transpose(0, 2, 3, 1).reshape(groups, weight.shape[0] // groups, -1)
     words = []
     for group in grouped:
         for start in range(0, group.shape[1], patch):
             values = group[:, start : start + patch]
-            quads = np.pad(values, ((0, 0), (0, -values.shape[1] % 4))).reshape(-1, 4)[:, BYTE_ORDER]
-            words.append(np.ascontiguousarray(quads.astype(np.int8)).view("<u4").reshape(-1))
+            quads = np.pad(values, ((0, 0), (0, -values.shape[1] % 4))).reshape(len(values), -1, 4)[..., BYTE_ORDER]
+            rows = np.ascontiguousarray(quads.astype(np.int8)).view("<u4")[..., 0]
+            whole = len(rows) // 4 * 4
+            words.append(rows[:whole].reshape(-1, 4, rows.shape[1]).transpose(0, 2, 1).reshape(-1))
+            words.append(rows[whole:].reshape(-1))
     return np.concatenate(words).astype(np.uint32)
 
 
@@ -57,7 +63,19 @@ def unit_weights(weight: Array, groups: int) -> npt.NDArray[np.int8]:
     return parts.transpose(3, 0, 2, 1).reshape(height * width, groups * inside, -1).astype(np.int8)
 
 
-def pairs(values: Array) -> Words:
-    """16-bit numbers, two to a word, padded with zeros to whole blocks of 16."""
-    padded = np.pad(values.astype(np.int64), (0, -len(values) % 16))
+def pack_stream(weights: Array, bits: int) -> npt.NDArray[np.uint8]:
+    """Signed weights one after the other in ``bits`` bits each, the first in the lowest bits, for ``compact.c``.
+
+    >>> [hex(byte) for byte in pack_stream(np.array([1, -1, 7]), 4)]
+    ['0xf1', '0x7', '0x0', '0x0']
+    """
+    per_byte = 8 // bits
+    padded = np.pad(weights.astype(np.int64), (0, -len(weights) % (4 * per_byte))) & (2**bits - 1)
+    shifts = np.arange(per_byte) * bits
+    return np.asarray((padded.reshape(-1, per_byte) << shifts).sum(axis=1), np.uint8)
+
+
+def pairs(values: Array, block: int = 16) -> Words:
+    """16-bit numbers, two to a word, padded with zeros to whole blocks."""
+    padded = np.pad(values.astype(np.int64), (0, -len(values) % block))
     return np.ascontiguousarray((padded & 0xFFFF).astype("<u2")).view("<u4").astype(np.uint32)

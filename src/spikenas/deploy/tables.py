@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikenas.cost.flash import stored_bits
+from spikenas.cost.flash import is_one_patch, stored_bits
 from spikenas.cost.memory import (
+    CHANNEL_BLOCK,
     EVENT_LIST_MAX,
     PATCH_MAX,
     SCRATCH,
     Buffer,
+    Kernels,
     MemoryPlan,
     Schedule,
     blocked,
@@ -30,7 +32,7 @@ from spikenas.cost.memory import (
 )
 from spikenas.cost.steps import POINT, Group, Reading, Step, Term, Window, groups, map_size, stored_nodes
 from spikenas.deploy.bounds import INT32_MAX, Bounds, StepBounds, layer_bias, moved_weights, stays_within, step_bounds
-from spikenas.deploy.packing import pack_dense, pack_rows, pairs, unit_weights, weight_rows
+from spikenas.deploy.packing import pack_dense, pack_rows, pack_stream, pairs, unit_weights, weight_rows
 from spikenas.errors import QuantizeError
 from spikenas.graph import Conv2d, Input, Kind, Lif, Linear, Reset
 from spikenas.model import CURRENT_MAX, CURRENT_MIN, IntegerModel, decay_q
@@ -41,6 +43,7 @@ ROW_WORDS_MAX = 2**16  # of one array of rows: the list of events holds 16-bit w
 UNIT_BITS = 32  # spikes that the event kernel reads at once
 SIZE_MAX = 2**15 - 1
 BYTE_MAX = 127
+WEIGHT_PACKING = {8: 0, 4: 1, 2: 2}  # a byte holds 2**packing weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class TermRow:
-    """``spk_term``; ``source`` and ``layer`` are for the reader."""
+    """``spk_term``; ``source`` and ``layer`` are for the reader, fields of the other kernels are 0."""
 
     source: str
     layer: str
@@ -73,6 +76,7 @@ class TermRow:
     left: int = 0
     tap_by_tap: bool = False
     whole_blocks: bool = False
+    one_patch: bool = False
     across: int = 0
     down: int = 0
     tap_bytes: int = 0
@@ -84,6 +88,8 @@ class TermRow:
     group_out: int = 0
     reciprocal: int = 0
     first: int = 0
+    pixel_bytes: int = 0
+    packing: int = 0
     weights: str = "0"
     window: Window = POINT
     pool: Window | None = None
@@ -203,6 +209,15 @@ class _Writer:
     def layer_major(self) -> bool:
         return self.plan.schedule is Schedule.LAYER_MAJOR
 
+    @property
+    def fast(self) -> bool:
+        return self.plan.kernels is Kernels.FAST
+
+    @property
+    def block(self) -> int:
+        """Channels to which thresholds are padded."""
+        return CHANNEL_BLOCK if self.fast else 2
+
     def step(self, index: int, work: tuple[Group, ...], bounds: StepBounds) -> StepRow:
         graph, step = self.model.graph, self.plan.steps[index]
         shape = graph.shapes[step.node]
@@ -211,11 +226,11 @@ class _Writer:
         _, shift = self.model.shifts(work[0].layer) if alone and work[0].layer else (0, 0)
         reads_real = any(term.reading is Reading.DENSE for group in work for term in group.terms)
         narrow = bounds.total.within(CURRENT_MIN, CURRENT_MAX)
-        wide = logits or not narrow or shift > 0 or (alone and reads_real)
+        wide = not self.fast or logits or not narrow or shift > 0 or (alone and reads_real)
         rows = _Rows(self, index)
         group_rows = tuple(self._group(rows, step, group, alone, wide) for group in work)
         rows.write()
-        part = scratch(graph, step, work, self.plan.schedule)
+        part = scratch(graph, step, work, self.plan.schedule, self.plan.kernels)
         sums = self._buffer(f"{step.node}.{SCRATCH}").offset
         fixed, partial = sums + part.sums, sums + part.sums + part.fixed
         events, membranes = partial + part.partial, partial + part.partial + part.events
@@ -233,18 +248,18 @@ class _Writer:
             store=self.place(step.node) if stores else (0, 0, 0),
             store_kind="LOGITS" if logits else "CURRENT" if stores else "NOTHING",
             sums=sums,
-            fixed=fixed,
+            fixed=fixed if self.fast else 0,
             partial=partial,
-            events=events,
+            events=events if self.fast else 0,
             height=height,
             width=width,
             channels=shape[0],
-            blocked=8 * -(-shape[0] // 8),
-            event_limit=possible if possible <= EVENT_LIST_MAX else EVENT_LIST_MAX - UNIT_BITS,
+            blocked=8 * -(-shape[0] // 8) if self.fast else 0,
+            event_limit=_event_limit(possible) if self.fast else 0,
             static_count=static if self.layer_major or static == len(work) else 0,
             plain=not wide and _is_plain(group_rows),
             in_place=stores and not logits and not wide and shape[0] % 16 == 0 and static in (0, len(work)),
-            wide=wide,
+            wide=wide and self.fast,
             shift=shift,
             once=static == len(work) and not lifs and not logits,
             **self._step_bias(index, step, work, group_rows, wide, shift),
@@ -280,6 +295,7 @@ class _Writer:
         shape = graph.shapes[term.source]
         height, width = map_size(shape)
         form, unit_bytes, units = self._form(term.source)
+        per_pixel = {"unit_bytes": unit_bytes, "units": units} if self.fast else {"pixel_bytes": unit_bytes * units}
         base: dict[str, Any] = {
             "source": term.source,
             "layer": group.layer or "",
@@ -291,8 +307,7 @@ class _Writer:
             "reading": term.reading,
             "form": form,
             "delay": term.delay,
-            "unit_bytes": unit_bytes,
-            "units": units,
+            **per_pixel,
             "window": term.window,
             "pool": None if term.pool == POINT else term.pool,
         }
@@ -300,13 +315,14 @@ class _Writer:
             if max(window.kernel) > SIZE_MAX or max(window.stride) > 255:
                 raise QuantizeError(f"node '{group.layer or term.source}': strides beyond 255 are not in the C kernels")
         match term.reading:
+            case Reading.ROWS | Reading.DENSE | Reading.UNITS if group.layer is not None and not self.fast:
+                return [TermRow(**base, **self._packed(group.layer, term, shape[0]))]
             case Reading.ROWS:
                 assert group.layer is not None
                 runs = self._runs(term, shape, units)
                 return [TermRow(**{**base, **runs, **part}) for part in rows.place(group.layer, term)]
             case Reading.DENSE:
-                assert group.layer is not None
-                return [TermRow(**base, **self._dense(group.layer, term, shape[0]))]
+                return [TermRow(**base, **self._dense(group, term, shape[0]))]
             case Reading.UNITS if group.layer is not None:
                 return [TermRow(**base, **self._units(group.layer, shape[0]))]
             case Reading.POOL if graph.kinds[term.source] is Kind.CURRENT:
@@ -341,14 +357,21 @@ class _Writer:
             return ("SPIKES", min(size, 4), -(-size // 4))
         return ("PIXELS" if isinstance(graph[name], Input) else "CURRENTS", 0, 0)
 
-    def _dense(self, layer: str, term: Term, channels: int) -> dict[str, Any]:
+    def _dense(self, group: Group, term: Term, channels: int) -> dict[str, Any]:
+        layer = group.layer
+        assert layer is not None
         node = self.model.graph[layer]
         conv_groups = node.groups if isinstance(node, Conv2d) else 1
         outputs = self.model.graph.shapes[layer][0]
         weight = self._window_weight(layer, term)
         packed = pack_dense(weight, conv_groups, PATCH_MAX)
         name = self.add(f"weights_{layer}_{len(self.constants)}", "uint32_t", packed)
-        return {"weights": name, "group_in": channels // conv_groups, "group_out": outputs // conv_groups}
+        return {
+            "weights": name,
+            "group_in": channels // conv_groups,
+            "group_out": outputs // conv_groups,
+            "one_patch": is_one_patch(self.model.graph, group, term),
+        }
 
     def _units(self, layer: str, channels: int) -> dict[str, Any]:
         conv = self.model.graph[layer]
@@ -361,6 +384,26 @@ class _Writer:
             "group_in": group_in,
             "group_out": conv.out_channels // conv.groups,
             "reciprocal": quotient_reciprocal(group_in, channels),
+        }
+
+    def _packed(self, layer: str, term: Term, channels: int) -> dict[str, Any]:
+        """Weights as the compact kernels read them."""
+        node = self.model.graph[layer]
+        assert isinstance(node, Conv2d | Linear)
+        conv_groups = node.groups if isinstance(node, Conv2d) else 1
+        group_in, bits = channels // conv_groups, stored_bits(node.weight_bits)
+        name = "weights_{}_{}x{}".format(layer, *term.window.kernel)
+        if name not in (constant.name for constant in self.constants):
+            stored = self.model.weights[f"{layer}.weight"]
+            window = stored if stored.ndim == 4 else stored.reshape(len(stored), -1, *term.window.kernel)
+            weight = unit_weights(window, conv_groups)
+            self.add(name, "uint8_t", pack_stream(weight.reshape(-1), bits))
+        return {
+            "weights": name,
+            "packing": WEIGHT_PACKING[bits],
+            "left": self.model.shifts(layer)[0],
+            "group_out": self.model.graph.shapes[layer][0] // conv_groups,
+            "reciprocal": quotient_reciprocal(group_in, channels) if conv_groups > 1 else 0,
         }
 
     def _window_weight(self, layer: str, term: Term) -> Array:
@@ -395,7 +438,7 @@ class _Writer:
             place=self.place(name),
             membrane=self._buffer(f"{name}.membrane").offset if in_array else 0,
             scratch=scratch_offset,
-            threshold=self.add(f"threshold_{name}", "uint32_t", pairs(weights[f"{name}.threshold"])),
+            threshold=self.add(f"threshold_{name}", "uint32_t", pairs(weights[f"{name}.threshold"], self.block)),
             norm_bias=norm_bias,
             norm_sign=norm_sign,
             decay=decay_q(layer),
@@ -403,8 +446,8 @@ class _Writer:
             subtract=layer.reset is Reset.SUBTRACT,
             pixel_bytes=packed_bytes(channels),
             membrane_bytes=in_array,
-            calm=not layer.folded_norm and stays_within(layer, current, graph.timesteps),
-            packed=even and layer.membrane_bits == 16 and not layer.folded_norm,
+            calm=self.fast and not layer.folded_norm and stays_within(layer, current, graph.timesteps),
+            packed=self.fast and even and layer.membrane_bits == 16 and not layer.folded_norm,
         )
 
     def place(self, name: str) -> tuple[int, int, int]:
@@ -421,6 +464,11 @@ class _Writer:
     def add(self, name: str, kind: str, values: Array) -> str:
         self.constants.append(Constant(name, kind, values))
         return name
+
+
+def _event_limit(possible: int) -> int:
+    """Entries beyond which the list of events is emptied; there is room for one more unit."""
+    return possible if possible <= EVENT_LIST_MAX else EVENT_LIST_MAX - UNIT_BITS
 
 
 def _is_plain(rows: tuple[GroupRow, ...]) -> bool:

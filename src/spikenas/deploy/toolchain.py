@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 
 from spikenas.cost.memory import MemoryPlan
 from spikenas.cost.target import Target
-from spikenas.deploy.c_writer import KERNELS
+from spikenas.deploy.c_writer import SOURCES
 from spikenas.deploy.host_library import WARNINGS
 from spikenas.errors import MissingTool, TargetError
 
@@ -111,19 +111,24 @@ def build_image(
     ram_bytes: int | None = None,
     compiler: str = "zig",
     flags: Sequence[str] = (),
+    program: str = "chip.c",
+    origins: tuple[int, int] | None = None,
 ) -> Image:
     """Compile and link the firmware in ``folder`` into the ELF file ``output`` for a target and a budget.
 
+    ``program``: the file with ``main``. ``origins``: where flash and RAM begin, by default as on the target.
     Raises MissingTool, or TargetError naming the overflow in bytes and the step that needs most memory.
     """
     core = core_of(target)
+    if origins is not None:
+        core = replace(core, flash_origin=origins[0], ram_origin=origins[1])
     runtime = files("spikenas.deploy") / "runtime"
-    for name in ("startup.c", "chip.c"):
+    for name in ("startup.c", program):
         (folder / name).write_text((runtime / name).read_text(encoding="utf-8"), encoding="utf-8")
     script = folder / "chip.ld"
     budget = (flash_bytes or target.flash_bytes, ram_bytes or target.ram_bytes)
     script.write_text(linker_script(core, *budget, plan.stack_bytes), encoding="utf-8")
-    sources = [str(folder / name) for name in (*KERNELS, "network.c", "startup.c", "chip.c")]
+    sources = [str(folder / name) for name in (*SOURCES[plan.kernels], "network.c", "startup.c", program)]
     places = (f"-DSPIKENAS_CAMERA={CAMERA:#x}u", f"-DSPIKENAS_RESULT={RESULT:#x}u")
     link = ("-nostdlib", "-Wl,--gc-sections", f"-Wl,-T,{script}", "-Wl,-e,spk_reset")
     command = [*compiler_command(compiler, core), *WARNINGS, *OPTIMIZE, *places, *flags, *link, "-o", str(output)]

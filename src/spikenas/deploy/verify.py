@@ -1,15 +1,14 @@
-"""The ladder of proof: numpy reference, the C on this computer, the linked image on an emulated chip.
+"""The ladder of proof: numpy reference, the C on this computer, the linked image on an emulated chip, QEMU.
 
-Every rung must give the same bits: all logits of all images, and on the last two rungs every stored spike and current
-of every layer and timestep.
+Every rung must give the same bits: all logits of all images, and on the host and the emulated chip every stored spike
+and current of every layer and timestep. QEMU, where it is installed, is a second opinion on the chip.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,14 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from spikenas.cost.cost import Cost, estimate
-from spikenas.cost.memory import MemoryPlan, Schedule
+from spikenas.cost.memory import Kernels, MemoryPlan, Schedule
 from spikenas.cost.target import Target
 from spikenas.deploy.c_writer import write_firmware
 from spikenas.deploy.compare import Difference, first_difference
 from spikenas.deploy.emulator import Chip, Counts
 from spikenas.deploy.host_library import host_library
+from spikenas.deploy.qemu import QemuRun, run_in_qemu
 from spikenas.deploy.toolchain import COMPILERS, Image, build_image, compiler_command, core_of
-from spikenas.errors import InputError, MissingTool
+from spikenas.errors import InputError, MissingTool, TargetError
 from spikenas.graph import Lif
 from spikenas.model import IntegerModel
 from spikenas.reference import Trace, run
@@ -42,6 +42,7 @@ class Certificate:
     ``instructions`` were executed by the emulated core, on average per image. ``cycles_*`` and ``latency_ms_*`` bracket
     what they take without flash wait states. ``energy_core_uj_*`` are those cycles at the target's data-sheet current
     (None where we have no figure), ``energy_45nm_nj`` the same inferences' operations at 45 nm: both are estimates.
+    ``qemu_skipped`` says why QEMU did not run, with the line that installs it; None if it did.
     """
 
     target: str
@@ -49,6 +50,7 @@ class Certificate:
     clock_hz: int
     compiler: str
     schedule: str
+    kernels: str
     image_sha256: str
     flash_bytes: int
     flash_budget_bytes: int
@@ -65,6 +67,10 @@ class Certificate:
     chip_identical: int
     values_compared: int
     agreeing_compilers: tuple[str, ...]
+    qemu_machine: str | None
+    qemu_images: int
+    qemu_identical: int
+    qemu_skipped: str | None
     instructions: float
     cycles_low: float
     cycles_high: float
@@ -112,19 +118,22 @@ def verify(
     count: int = 100,
     compilers: Sequence[str] | None = None,
     schedule: Schedule | None = None,
+    kernels: Kernels | None = None,
 ) -> Certificate:
     """Climb the ladder with ``images`` (uint8, as the reference takes them); ``count`` of them on the emulated chip.
 
     ``flash_bytes``, ``ram_bytes``: budgets for the linker, by default all that the target has. ``compilers``: by
-    default the one of spikenas[mcu], and GCC where it is installed; their images must agree.
+    default the one of spikenas[mcu], and GCC where it is installed; their images must agree. ``kernels``: by default
+    the fast ones if the linker finds room for them, else the compact ones.
     Raises TargetError when the image does not fit or faults, MissingTool, QuantizeError.
     """
     if not len(images):
         raise InputError("0 images: verification compares at least 1")
     core_of(target)
     chosen = _compilers(target) if compilers is None else tuple(compilers)
-    with _firmware(model, schedule) as (folder, plan):
-        built = [_build(folder, target, plan, flash_bytes, ram_bytes, name) for name in chosen]
+    with tempfile.TemporaryDirectory(prefix="spikenas-") as name:
+        folder = Path(name) / "firmware"
+        plan, built = _build(model, folder, target, (flash_bytes, ram_bytes), chosen, schedule, kernels)
         host_identical, difference = _climb_host(model, plan, images)
         trace = run(model, images[:count])
         runs = []
@@ -132,10 +141,15 @@ def verify(
             if difference is None:
                 runs.append(_climb_chip(model, plan, target, release, probed, images[:count], trace))
                 difference = runs[-1].difference
+        qemu, qemu_identical = QemuRun(None, None, "a rung below it failed"), 0
+        if difference is None:
+            classes = trace.outputs.shape[1]
+            qemu = run_in_qemu(folder, target, plan, images[:count], classes, compiler=chosen[-1])
+            qemu_identical, difference = _compare_all(model, trace, qemu)
     rates = {
         name: float(trace.values[name].mean()) for name, layer in model.graph.layers.items() if isinstance(layer, Lif)
     }
-    cost = estimate(model.graph, target, rates)
+    cost = estimate(model.graph, target, rates, kernels=plan.kernels)
     return _certificate(
         target,
         plan,
@@ -145,6 +159,7 @@ def verify(
         chosen,
         (flash_bytes or target.flash_bytes, ram_bytes or target.ram_bytes),
         (len(images), host_identical, len(images[:count])),
+        (qemu, qemu_identical),
         rates,
         difference,
     )
@@ -164,14 +179,26 @@ def _compilers(target: Target) -> tuple[str, ...]:
     return tuple(found)
 
 
-@contextmanager
-def _firmware(model: IntegerModel, schedule: Schedule | None) -> Iterator[tuple[Path, MemoryPlan]]:
-    with tempfile.TemporaryDirectory(prefix="spikenas-") as name:
-        folder = Path(name) / "firmware"
-        yield folder, write_firmware(model, folder, schedule=schedule)
-
-
 def _build(
+    model: IntegerModel,
+    folder: Path,
+    target: Target,
+    budgets: tuple[int | None, int | None],
+    compilers: tuple[str, ...],
+    schedule: Schedule | None,
+    kernels: Kernels | None,
+) -> tuple[MemoryPlan, list[tuple[Image, Image]]]:
+    """The plan, and by compiler the images; with compact kernels where the linker has no room for the fast ones."""
+    if kernels is None:
+        try:
+            return _build(model, folder, target, budgets, compilers, schedule, Kernels.FAST)
+        except TargetError:
+            kernels = Kernels.COMPACT
+    plan = write_firmware(model, folder, schedule=schedule, kernels=kernels)
+    return plan, [_images(folder, target, plan, *budgets, name) for name in compilers]
+
+
+def _images(
     folder: Path, target: Target, plan: MemoryPlan, flash_bytes: int | None, ram_bytes: int | None, compiler: str
 ) -> tuple[Image, Image]:
     """(the image that is shipped, the same with the probe, which may be a little larger)."""
@@ -185,7 +212,7 @@ def _build(
 def _climb_host(model: IntegerModel, plan: MemoryPlan, images: npt.NDArray[np.uint8]) -> tuple[int, Difference | None]:
     """(identical images, first difference) of the host library over all images."""
     identical = 0
-    with host_library(model, schedule=plan.schedule) as library:
+    with host_library(model, schedule=plan.schedule, kernels=plan.kernels) as library:
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
             trace = run(model, batch)
@@ -274,6 +301,14 @@ def _compare_logits(model: IntegerModel, trace: Trace, number: int, logits: npt.
     return None if same else _logit_difference(model, trace, number, logits)
 
 
+def _compare_all(model: IntegerModel, trace: Trace, run: QemuRun) -> tuple[int, Difference | None]:
+    """(identical images, first difference) of logits alone."""
+    if run.logits is None:
+        return 0, None
+    found = [_compare_logits(model, trace, number, logits) for number, logits in enumerate(run.logits)]
+    return found.count(None), next((difference for difference in found if difference), None)
+
+
 def _logit_difference(model: IntegerModel, trace: Trace, number: int, logits: npt.NDArray[np.int32]) -> Difference:
     expected = trace.outputs[number]
     index = int(np.argmax(expected != logits))
@@ -290,10 +325,12 @@ def _certificate(
     compilers: tuple[str, ...],
     budgets: tuple[int, int],
     numbers: tuple[int, int, int],
+    second: tuple[QemuRun, int],
     rates: dict[str, float],
     difference: Difference | None,
 ) -> Certificate:
     host_images, host_identical, chip_images = numbers
+    qemu, qemu_identical = second
     chip = runs[0] if runs else None
     per_image = 1 / chip_images
     low, high = (cycles * per_image for cycles in chip.counts.cycles()) if chip else (0.0, 0.0)
@@ -304,6 +341,7 @@ def _certificate(
         clock_hz=target.clock_hz,
         compiler=compilers[0],
         schedule=plan.schedule.value,
+        kernels=plan.kernels.value,
         image_sha256=image.sha256,
         flash_bytes=image.flash_bytes,
         flash_budget_bytes=budgets[0],
@@ -320,6 +358,10 @@ def _certificate(
         chip_identical=chip.identical if chip else 0,
         values_compared=chip.values if chip else 0,
         agreeing_compilers=tuple(name for name, r in zip(compilers, runs, strict=False) if r.difference is None),
+        qemu_machine=qemu.machine,
+        qemu_images=chip_images if qemu.machine else 0,
+        qemu_identical=qemu_identical,
+        qemu_skipped=qemu.skipped,
         instructions=chip.counts.total * per_image if chip else 0.0,
         cycles_low=low,
         cycles_high=high,

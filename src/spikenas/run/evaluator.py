@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import ceil, isfinite
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from spikenas.cost.budget import Budget, format_figure
 from spikenas.cost.cost import Cost, estimate
+from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import Target
 from spikenas.errors import InputError, NothingFits, SpikenasError
 from spikenas.graph import Graph, Shape
@@ -116,6 +118,13 @@ class NetworkEvaluator:
         if broken or not costs:  # what has its costs and failed would have fitted
             reason = (broken or [trial.reason for trial in trials] or ["there were no proposals"])[0]
             return InputError(f"no network of space '{self.space.name}' could be evaluated: {reason}")
+        if self.target.cores:
+            reasons = Counter(trial.reason for trial in trials if trial.reason)
+            reason, times = reasons.most_common(1)[0]
+            return NothingFits(
+                f"target '{self.target.name}' holds none of {len(trials)} networks of space '{self.space.name}', "
+                f"{times} of them because {reason}"
+            )
         costs.append(self._smallest())
         limits = {name: limit for name in FLAGS if (limit := getattr(self.budget, name)) is not None}
         for name in limits:
@@ -140,15 +149,21 @@ class NetworkEvaluator:
             f"needs {format_figure(name, _rounded_up(name, least))}; raise {flag}"
         )
 
+    def _lower(self, genotype: Any) -> Graph:
+        return for_target(self.space.lower(genotype, self.input_shape, self.classes), self.target)
+
+    def _estimate(self, graph: Graph, spike_rates: Mapping[str, float] | None = None) -> Cost:
+        limits = self.budget.flash_bytes, self.budget.ram_bytes
+        return estimate(graph, self.target, spike_rates, flash_bytes=limits[0], ram_bytes=limits[1])
+
     def _smallest(self) -> dict[str, Any]:
         genotype = self.space.smallest(self.input_shape, self.classes)
-        return _figures(estimate(self.space.lower(genotype, self.input_shape, self.classes), self.target))
+        return _figures(self._estimate(self._lower(genotype)))
 
     def _measure(self, job: Job, blank: Trial) -> Outcome:
         proposal = job.proposal
-        genotype = self.space.parse(proposal.genotype)
-        graph = self.space.lower(genotype, self.input_shape, self.classes)
-        trial = self._costed(blank, estimate(graph, self.target))
+        graph = self._lower(self.space.parse(proposal.genotype))
+        trial = self._costed(blank, self._estimate(graph))
         if not trial.done:
             return Outcome(trial)
         if proposal.measure == TRAIN:
@@ -173,7 +188,7 @@ class NetworkEvaluator:
             failed = replace(trial, state=TrialState.FAILED, reason=f"accuracy is {training.accuracy}")
             return Outcome(failed, training.curve)
         # Now that the spikes are counted, energy and latency are known better than before.
-        measured = self._costed(trial, estimate(graph, self.target, training.spike_rates))
+        measured = self._costed(trial, self._estimate(graph, training.spike_rates))
         return Outcome(replace(measured, accuracy=training.accuracy), training.curve, training.model)
 
     def _costed(self, trial: Trial, cost: Cost) -> Trial:
@@ -195,9 +210,13 @@ def lost_outcome(job: Job, reason: str) -> Outcome:
 
 
 def budget_use(budget: Budget, cost: Cost) -> float | None:
-    """The largest share of any limit that ``cost`` takes; above 1 it does not fit; None without limits."""
+    """The largest share of any limit that ``cost`` takes; above 1 it does not fit; None without limits.
+
+    What the target cannot do at all counts as one limit more, taken 1 + (number of reasons) times.
+    """
     limits = [(getattr(budget, item.name), getattr(cost, item.name)) for item in fields(budget)]
-    return max((value / limit for limit, value in limits if limit is not None), default=None)
+    refused = [1.0 + len(cost.assignment.refusals)] if cost.assignment and cost.assignment.refusals else []
+    return max([*refused, *(value / limit for limit, value in limits if limit is not None)], default=None)
 
 
 def training_seed(genotype: str, epochs: int, *, seed: int) -> int:

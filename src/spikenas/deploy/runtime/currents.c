@@ -2,13 +2,13 @@
 #include "lanes.h"
 #include "spikenas_runtime.h"
 
-#if SPK_HAS_SKIP || SPK_HAS_POOL
+#if (SPK_HAS_SKIP && !SPK_COMPACT) || SPK_HAS_POOL
 static inline int32_t value_at(const spk_term *term, const uint8_t *slot, unsigned index) {
     return term->form == SPK_PIXELS ? ((const int8_t *)slot)[index] : ((const spk_i16 *)slot)[index];
 }
 #endif
 
-#if SPK_HAS_SKIP
+#if SPK_HAS_SKIP && !SPK_COMPACT
 /* Adds the values of one pixel, or of a whole map whose channels become the slowest index. */
 void spk_skip(const spk_term *term, unsigned t, int y, int x, spk_sums *sums) {
     const uint8_t *slot = spk_slot(&term->place, t - term->delay);

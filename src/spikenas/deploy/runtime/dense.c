@@ -1,7 +1,8 @@
 /* Multiply-accumulates over real values: the convolution of an image, or of currents.
  *
  * The window of an output pixel is copied into a patch of 16-bit values, at most SPK_PATCH_MAX of them at a time,
- * and multiplied with that many weights of every channel. Weights are 8 bits, four to a word in the order 0 2 1 3.
+ * and multiplied with that many weights of every channel. Weights are 8 bits, four to a word in the order 0 2 1 3; the
+ * words of four channels lie side by side, those of the last one to three channels one after the other.
  */
 #include "lanes.h"
 #include "spikenas_runtime.h"
@@ -29,33 +30,61 @@ static inline int32_t dot(const spk_u32 *patch, const uint32_t *weights, unsigne
     return sum;
 }
 
-/* The same for two channels, whose weights follow each other: the patch is read once. */
-static inline void dot2(const spk_u32 *patch, const uint32_t *weights, unsigned words, int32_t *sums) {
-    const uint32_t *other = weights + words;
-    int32_t s0 = sums[0], s1 = sums[1];
+#if defined(SPK_DSP)
+#define SPK_DOT(sum, w)                \
+    __asm__("sxtb16 %1, %2\n\t"        \
+            "smlad %0, %3, %1, %0\n\t" \
+            "sxtb16 %1, %2, ror #8\n\t" \
+            "smlad %0, %4, %1, %0"     \
+            : "+&r"(sum), "=&r"(part)  \
+            : "r"(w), "r"(p0), "r"(p1) \
+            : "cc")
+#else
+#define SPK_DOT(sum, w) \
+    (sum) += v0 * (int8_t)(w) + v1 * (int8_t)((w) >> 16) + v2 * (int8_t)((w) >> 8) + v3 * (int8_t)((w) >> 24)
+#endif
+
+/* The same for `channels` of four channels, whose words of weights lie side by side: the patch is read once. */
+SPK_INLINE void dot_side_by_side(const spk_u32 *patch, const uint32_t *weights, unsigned words, unsigned channels,
+                                 int32_t *sums) {
+    int32_t s0 = sums[0], s1 = sums[1], s2 = channels == 4 ? sums[2] : 0, s3 = channels == 4 ? sums[3] : 0;
+    const uint32_t *end = weights + 4 * words;
     do {
-        const uint32_t w0 = *weights++, w1 = *other++;
 #if defined(SPK_DSP)
         const uint32_t p0 = patch[0], p1 = patch[1];
-        uint32_t even, odd;
-        __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(w0));
-        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(w0));
-        __asm__("smlad %0, %1, %2, %0" : "+r"(s0) : "r"(p0), "r"(even) : "cc");
-        __asm__("smlad %0, %1, %2, %0" : "+r"(s0) : "r"(p1), "r"(odd) : "cc");
-        __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(w1));
-        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(w1));
-        __asm__("smlad %0, %1, %2, %0" : "+r"(s1) : "r"(p0), "r"(even) : "cc");
-        __asm__("smlad %0, %1, %2, %0" : "+r"(s1) : "r"(p1), "r"(odd) : "cc");
+        uint32_t part;
 #else
         const spk_i16 *values = (const spk_i16 *)patch;
         const int32_t v0 = values[0], v1 = values[1], v2 = values[2], v3 = values[3];
-        s0 += v0 * (int8_t)w0 + v1 * (int8_t)(w0 >> 16) + v2 * (int8_t)(w0 >> 8) + v3 * (int8_t)(w0 >> 24);
-        s1 += v0 * (int8_t)w1 + v1 * (int8_t)(w1 >> 16) + v2 * (int8_t)(w1 >> 8) + v3 * (int8_t)(w1 >> 24);
 #endif
+        uint32_t word = weights[0];
+        SPK_DOT(s0, word);
+        word = weights[1];
+        SPK_DOT(s1, word);
+        if (channels == 4) {
+            word = weights[2];
+            SPK_DOT(s2, word);
+            word = weights[3];
+            SPK_DOT(s3, word);
+        }
         patch += 2;
-    } while (--words != 0);
+        weights += 4;
+    } while (weights != end);
     sums[0] = s0;
     sums[1] = s1;
+    if (channels == 4) {
+        sums[2] = s2;
+        sums[3] = s3;
+    }
+}
+
+static inline void dot4(const spk_u32 *patch, const uint32_t *weights, unsigned words, int32_t *sums) {
+#if defined(__ARM_ARCH_6M__) /* has registers for two */
+    dot_side_by_side(patch, weights, words, 2, sums);
+    dot_side_by_side(patch, weights + 2, words, 2, sums + 2);
+#else
+    dot_side_by_side(patch, weights, words, 4, sums);
+#endif
 }
 
 /* Multiplies `length` values of the patch into the sums; returns the weights that follow. */
@@ -65,16 +94,66 @@ static const uint32_t *multiply(spk_i16 *patch, unsigned length, const uint32_t 
         patch[length++] = 0;
     }
     const unsigned words = length >> 2;
-    for (; channels >= 2; channels -= 2, sums += 2, weights += 2 * words) {
-        dot2((const spk_u32 *)patch, weights, words, sums);
+    for (; channels >= 4; channels -= 4, sums += 4, weights += 4 * words) {
+        dot4((const spk_u32 *)patch, weights, words, sums);
     }
-    if (channels != 0) {
+    for (; channels != 0; --channels, ++sums, weights += words) {
         *sums = dot((const spk_u32 *)patch, weights, words, *sums);
-        weights += words;
     }
     return weights;
 }
 
+/* Widens `count` pixels; returns where the next go. */
+static inline spk_i16 *widen(spk_i16 *to, const int8_t *from, unsigned count) {
+    spk_i16 *end = to + count;
+#if defined(SPK_DSP)
+    for (; end - to >= 4; to += 4, from += 4) {
+        uint32_t pixels, even, odd, low, high;
+        __builtin_memcpy(&pixels, from, sizeof pixels);
+        __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(pixels));
+        __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(pixels));
+        __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(low) : "r"(even), "r"(odd));
+        __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(high) : "r"(odd), "r"(even));
+        __builtin_memcpy(to, &low, sizeof low);
+        __builtin_memcpy(to + 2, &high, sizeof high);
+    }
+#endif
+    while (to != end) {
+        *to++ = *from++;
+    }
+    return to;
+}
+
+#if SPK_HAS_LINES
+static inline spk_i16 *clear(spk_i16 *to, unsigned count) {
+    for (spk_i16 *end = to + count; to != end;) {
+        *to++ = 0;
+    }
+    return to;
+}
+
+/* The usual window, of an image and short enough for one patch: line by line. Returns its length. */
+static unsigned fill_lines(const spk_term *term, const uint8_t *slot, int y, int x, spk_i16 *patch) {
+    const spk_window *window = &term->window;
+    int first;
+    const int seen = spk_clip(x, window->kernel_w, term->width, &first);
+    const unsigned channels = term->channels, line = (unsigned)window->kernel_w * channels;
+    const unsigned left = (unsigned)first * channels, middle = (unsigned)seen * channels;
+    spk_i16 *to = patch;
+    for (int end = y + window->kernel_h; y != end; ++y) {
+        if ((unsigned)y >= term->height || seen <= 0) {
+            to = clear(to, line);
+            continue;
+        }
+        to = clear(to, left);
+        to = widen(to, (const int8_t *)slot + (unsigned)(y * term->width + x + first) * channels, middle);
+        to = clear(to, line - left - middle);
+    }
+    return line * (unsigned)window->kernel_h;
+}
+#endif
+
+#if SPK_HAS_PATCHES
 /* A patch that is being filled. */
 typedef struct {
     spk_i16 *values;
@@ -91,10 +170,7 @@ static void copy(spk_i16 *to, const uint8_t *source, unsigned form, unsigned cou
             *to++ = 0;
         } while (to != end);
     } else if (form == SPK_PIXELS) {
-        const int8_t *from = (const int8_t *)source;
-        do {
-            *to++ = *from++;
-        } while (to != end);
+        widen(to, (const int8_t *)source, count);
     } else {
         const spk_i16 *from = (const spk_i16 *)source;
         do {
@@ -104,7 +180,7 @@ static void copy(spk_i16 *to, const uint8_t *source, unsigned form, unsigned cou
 }
 
 /* Appends `count` values, zeros where there is no source; multiplies whenever the patch is full. */
-static void append(filling *patch, const uint8_t *source, unsigned form, unsigned count) {
+static SPK_APART void append(filling *patch, const uint8_t *source, unsigned form, unsigned count) {
     while (count != 0) {
         const unsigned room = SPK_PATCH_MAX - patch->length, part = count < room ? count : room;
         copy(patch->values + patch->length, source, form, part);
@@ -147,13 +223,10 @@ static void fill(const spk_term *term, const uint8_t *slot, int y, int x, fillin
     }
 }
 
-/* Adds the convolution at output pixel (y, x) to the sums. */
-void spk_dense(const spk_term *term, unsigned t, int y, int x, spk_i16 *patch, unsigned channels, int32_t *sums) {
+static void add_patches(const spk_term *term, const uint8_t *slot, int y, int x, spk_i16 *patch, unsigned channels,
+                        int32_t *sums) {
     const unsigned value_bytes = term->form == SPK_PIXELS ? 1 : 2;
-    const uint8_t *slot = spk_slot(&term->place, t - term->delay);
     filling all = {patch, 0, (const uint32_t *)term->weights, term->group_out, sums};
-    y = y * term->window.stride_h - term->window.pad_h;
-    x = x * term->window.stride_w - term->window.pad_w;
     for (unsigned done = 0; done < channels; done += term->group_out) {
         fill(term, slot, y, x, &all);
         if (all.length != 0) {
@@ -163,6 +236,23 @@ void spk_dense(const spk_term *term, unsigned t, int y, int x, spk_i16 *patch, u
         all.sums += term->group_out;
         slot += term->group_in * value_bytes;
     }
+}
+#endif
+
+/* Adds the convolution at output pixel (y, x) to the sums. */
+void spk_dense(const spk_term *term, unsigned t, int y, int x, spk_i16 *patch, unsigned channels, int32_t *sums) {
+    const uint8_t *slot = spk_slot(&term->place, t - term->delay);
+    y = y * term->window.stride_h - term->window.pad_h;
+    x = x * term->window.stride_w - term->window.pad_w;
+#if SPK_HAS_LINES
+    if (!SPK_HAS_PATCHES || term->one_patch) {
+        multiply(patch, fill_lines(term, slot, y, x, patch), (const uint32_t *)term->weights, channels, sums);
+        return;
+    }
+#endif
+#if SPK_HAS_PATCHES
+    add_patches(term, slot, y, x, patch, channels, sums);
+#endif
 }
 
 #endif

@@ -25,6 +25,11 @@ static inline uint32_t spk_open(uint32_t pair, uint32_t less) {
 
 static inline uint32_t spk_close(uint32_t lanes) { return lanes; }
 
+static inline int32_t spk_clamp16(int32_t x) {
+    __asm__("ssat %0, #16, %0" : "+r"(x) : : "cc");
+    return x;
+}
+
 /* Adds bytes 0 and 2 of a word to the two lanes. */
 static inline uint32_t spk_add_even(uint32_t lanes, uint32_t word) {
     __asm__("uxtab16 %0, %0, %1" : "+r"(lanes) : "r"(word));
@@ -44,6 +49,8 @@ static inline uint32_t spk_add_pairs(uint32_t a, uint32_t b) {
 }
 
 #else
+
+static inline int32_t spk_clamp16(int32_t x) { return x > 32767 ? 32767 : x < -32768 ? -32768 : x; }
 
 static inline uint32_t spk_open(uint32_t pair, uint32_t less) {
     return pair - ((pair & 0x8000u) << 1) - less * 0x10001u;

@@ -28,12 +28,6 @@ static inline uint32_t leak(uint32_t v, uint32_t decay) {
     return result;
 }
 
-static inline uint32_t leak_half(uint32_t v) {
-    uint32_t result;
-    __asm__("shadd16 %0, %1, %2" : "=r"(result) : "r"(v), "r"(0) : "cc");
-    return result;
-}
-
 /* Integrates x into a leaked pair, returns the bits of those that fire, and leaves the pair after reset. */
 static inline uint32_t fire_pair(spk_u32 *v, uint32_t leaked, uint32_t x, uint32_t threshold, uint32_t bits,
                                  uint32_t subtract) {
@@ -50,26 +44,56 @@ static inline uint32_t fire_pair(spk_u32 *v, uint32_t leaked, uint32_t x, uint32
     return fired;
 }
 
+/* Pairs that decay by half, an even number of them up to 8; spikes as fire_block returns them. In assembly for its
+ * loads and stores of two words, and because a shift comes with the or. */
+static inline uint32_t fire_halves(const spk_u32 *x, spk_u32 *v, const spk_u32 *threshold, unsigned pairs,
+                                   uint32_t subtract) {
+    uint32_t spikes = 0, v0, v1, x0, x1;
+    const spk_u32 *end = v + pairs;
+    __asm__ volatile("1:\n\t"
+                     "ldrd %[v0], %[v1], [%[v]]\n\t"
+                     "ldrd %[x0], %[x1], [%[x]], #8\n\t"
+                     "shadd16 %[v0], %[v0], %[zero]\n\t"
+                     "shadd16 %[v1], %[v1], %[zero]\n\t"
+                     "qadd16 %[v0], %[v0], %[x0]\n\t"
+                     "qadd16 %[v1], %[v1], %[x1]\n\t"
+                     "ldrd %[x0], %[x1], [%[threshold]], #8\n\t"
+                     "ssub16 %[x0], %[v0], %[x0]\n\t" /* sets GE where u >= threshold */
+                     "and %[x0], %[x0], %[subtract]\n\t"
+                     "sel %[v0], %[x0], %[v0]\n\t"
+                     "sel %[x0], %[bits], %[zero]\n\t"
+                     "orr %[spikes], %[x0], %[spikes], lsr #2\n\t"
+                     "ssub16 %[x1], %[v1], %[x1]\n\t"
+                     "and %[x1], %[x1], %[subtract]\n\t"
+                     "sel %[v1], %[x1], %[v1]\n\t"
+                     "sel %[x1], %[bits], %[zero]\n\t"
+                     "orr %[spikes], %[x1], %[spikes], lsr #2\n\t"
+                     "strd %[v0], %[v1], [%[v]], #8\n\t"
+                     "cmp %[v], %[end]\n\t"
+                     "bne 1b"
+                     : [v] "+&r"(v), [x] "+&r"(x), [threshold] "+&r"(threshold), [spikes] "+&r"(spikes),
+                       [v0] "=&r"(v0), [v1] "=&r"(v1), [x0] "=&r"(x0), [x1] "=&r"(x1)
+                     : [end] "r"(end), [subtract] "r"(subtract), [bits] "r"(0x80004000u), [zero] "r"(0)
+                     : "cc", "memory");
+    return spikes >> (2 * (8 - pairs));
+}
+
 /* Up to 16 neurons; bit c of the result is channel c. */
 static SPK_APART uint32_t fire_block(const spk_u32 *x, spk_u32 *v, const spk_u32 *threshold, unsigned pairs,
                                   uint32_t decay, uint32_t subtract) {
-    uint32_t spikes = 0, bits = 0x00020001u;
-    const spk_u32 *end = v + pairs;
-    if (decay == LEAK_HALF) {
-        do {
-            spikes |= fire_pair(v, leak_half(*v), *x++, *threshold++, bits, subtract);
-            bits <<= 2;
-        } while (++v != end);
-    } else {
-        do {
-            spikes |= fire_pair(v, leak(*v, decay), *x++, *threshold++, bits, subtract);
-            bits <<= 2;
-        } while (++v != end);
+    uint32_t spikes = 0;
+    unsigned done = 0;
+    if (decay == LEAK_HALF && pairs >= 2) {
+        done = pairs & ~1u;
+        spikes = fire_halves(x, v, threshold, done, subtract);
+    }
+    for (uint32_t bits = 0x00020001u << (2 * done); done != pairs; ++done, bits <<= 2) {
+        spikes |= fire_pair(v + done, leak(v[done], decay), x[done], threshold[done], bits, subtract);
     }
     return (spikes | (spikes >> 16)) & 0xFFFFu;
 }
 
-static SPK_APART void fire_packed(const spk_neuron *n, const spk_i16 *x, unsigned channels, spk_i16 *v, uint8_t *to) {
+static inline void fire_packed(const spk_neuron *n, const spk_i16 *x, unsigned channels, spk_i16 *v, uint8_t *to) {
     const uint32_t subtract = n->subtract ? 0xFFFFFFFFu : 0, decay = (uint32_t)n->decay;
     const spk_u32 *xs = (const spk_u32 *)x, *thresholds = n->threshold;
     spk_u32 *vs = (spk_u32 *)v;
@@ -94,6 +118,8 @@ static SPK_APART void fire_packed(const spk_neuron *n, const spk_i16 *x, unsigne
 }
 
 #endif
+
+#if !defined(SPK_DSP) || SPK_HAS_UNPACKED
 
 /* Membranes one after the other. `calm`: they are proven to stay within their limits without a clamp. */
 SPK_INLINE void fire_each(const spk_neuron *n, const spk_i16 *x, unsigned channels, spk_i16 *v, uint8_t *to, int calm,
@@ -175,13 +201,7 @@ static SPK_APART void fire_normed(const spk_neuron *n, const spk_i16 *x, unsigne
 #endif
 
 /* In order of speed. */
-static void fire(const spk_neuron *n, const spk_i16 *x, unsigned channels, spk_i16 *v, uint8_t *to) {
-#if defined(SPK_DSP)
-    if (n->packed) {
-        fire_packed(n, x, channels, v, to);
-        return;
-    }
-#endif
+static inline void fire_unpacked(const spk_neuron *n, const spk_i16 *x, unsigned channels, spk_i16 *v, uint8_t *to) {
 #if SPK_HAS_CALM
     if (n->calm) {
         fire_calm(n, x, channels, v, to);
@@ -195,6 +215,22 @@ static void fire(const spk_neuron *n, const spk_i16 *x, unsigned channels, spk_i
     }
 #endif
     fire_clamped(n, x, channels, v, to);
+}
+
+#endif
+
+static void fire(const spk_neuron *n, const spk_i16 *x, unsigned channels, spk_i16 *v, uint8_t *to) {
+#if defined(SPK_DSP)
+#if SPK_HAS_UNPACKED
+    if (!n->packed) {
+        fire_unpacked(n, x, channels, v, to);
+        return;
+    }
+#endif
+    fire_packed(n, x, channels, v, to);
+#else
+    fire_unpacked(n, x, channels, v, to);
+#endif
 }
 
 #if SPK_HAS_SMALL_MEMBRANES

@@ -4,6 +4,8 @@
  * stored current, the spikes of neurons, or the logits. The sum is made of groups (the terms of one layer, which share
  * a shift), and a term reads one stored value through a window. All storage is one arena; every offset below counts
  * its bytes. Nothing here allocates, divides or uses floating point.
+ *
+ * SPK_COMPACT: the network is executed by compact.c, and its tables leave out what only the fast kernels read.
  */
 #ifndef SPIKENAS_RUNTIME_H
 #define SPIKENAS_RUNTIME_H
@@ -57,23 +59,29 @@ typedef struct {
     uint16_t height, width, channels; /* of the stored value */
     uint16_t map_h, map_w;            /* of what the window slides over */
     uint8_t reading, form, delay;
+    uint8_t pool_shift;  /* of the reciprocal */
+    uint8_t left;        /* what is added counts 2^left times */
+    uint16_t group_in, group_out; /* channels of one group of a grouped convolution */
+    uint32_t reciprocal; /* UNITS: of group_in in 16 bits; POOL: of twice the window, 0 for the sum */
+    const void *weights; /* UNITS and SKIP: 0 for weights of one */
+    spk_window window, pool;
+#if SPK_COMPACT
+    uint16_t pixel_bytes; /* of packed spikes */
+    uint8_t packing;      /* 2^packing weights in a byte */
+#else
     uint8_t unit_bytes;  /* a load of packed spikes */
     uint8_t units;       /* loads a pixel */
     uint8_t bits;        /* of a weight in a row */
-    uint8_t pool_shift;  /* of the reciprocal */
     uint8_t tap_by_tap;  /* ROWS: units cannot be listed in runs */
     uint8_t whole_blocks; /* ROWS: 8 bits, and as many sums as 4 words hold, or a multiple */
-    uint8_t left;        /* ROWS: sums of rows count 2^left times */
     uint8_t across, down; /* ROWS: pixels of a tap, when pools do not overlap */
+    uint8_t one_patch;   /* DENSE: the window is of an image, ungrouped and short */
     uint16_t row_words;  /* of one row of weights */
-    uint16_t group_in, group_out; /* channels of one group of a grouped convolution */
     uint16_t tap_bytes;  /* ROWS: from one tap to the next in the stored map */
     uint32_t line_bytes; /* ROWS: of one line of the stored map */
-    uint32_t reciprocal; /* UNITS: of group_in in 16 bits; POOL: of twice the window, 0 for the sum */
     uint32_t tap_words, line_words; /* ROWS: from one tap, and from one line of taps, to the next */
     uint32_t first;      /* word of the first row, counted from weights */
-    const void *weights; /* UNITS and SKIP: 0 for weights of one */
-    spk_window window, pool;
+#endif
 } spk_term;
 
 typedef struct {
@@ -98,27 +106,32 @@ typedef struct {
     uint8_t subtract;         /* reset by subtraction instead of to zero */
     uint8_t pixel_bytes;      /* of packed spikes */
     uint8_t membrane_bytes;   /* in the array; 0: they live in scratch while their pixel is computed */
+#if !SPK_COMPACT
     uint8_t calm;             /* the limit is never reached */
     uint8_t packed;           /* two neurons to a register */
+#endif
 } spk_neuron;
 
 typedef struct {
     const spk_group *groups;
     const spk_neuron *neurons;
-    const uint32_t *bias;  /* narrow sums: pairs of 16 bits */
     const int32_t *wide_bias;
     spk_place store;
-    uint32_t sums, fixed, partial, events; /* scratch */
+    uint32_t sums, partial; /* scratch */
     uint16_t height, width, channels;
-    uint16_t blocked;      /* channels in whole blocks */
-    uint16_t event_limit;  /* the list is emptied when it holds more */
     uint8_t group_count, static_count, neuron_count;
     uint8_t store_kind;
-    uint8_t plain;         /* narrow sums of nothing but one term of rows */
-    uint8_t in_place;      /* narrow sums are formed where the current is stored */
-    uint8_t wide;          /* 32-bit sums; else 16 bits are proven to be enough */
     uint8_t shift;         /* of wide sums, before all else */
     uint8_t once;          /* nothing it writes depends on the timestep */
+#if !SPK_COMPACT
+    uint8_t plain;         /* narrow sums of nothing but one term of rows */
+    uint8_t in_place;      /* narrow sums are formed where the current is stored */
+    uint16_t blocked;      /* channels in whole blocks */
+    uint16_t event_limit;  /* the list is emptied when it holds more */
+    uint8_t wide;          /* 32-bit sums; else 16 bits are proven to be enough */
+    const uint32_t *bias;  /* narrow sums: pairs of 16 bits */
+    uint32_t fixed, events; /* scratch */
+#endif
 } spk_step;
 
 /* The sums of one pixel. Narrow ones are pairs of 16 bits; they are read from `from` until they are first written. */
@@ -171,6 +184,7 @@ static inline int spk_clip(int position, int kernel, int size, int *first) {
     return last - *first;
 }
 
+#if !SPK_COMPACT
 /* The taps of the view's lines that output column x sees; 0 if there are none. */
 static inline int spk_look_across(const spk_term *term, int x, spk_view *v) {
     int first;
@@ -183,12 +197,19 @@ static inline int spk_look_across(const spk_term *term, int x, spk_view *v) {
     v->gap = term->line_bytes - (unsigned)taps * tap_bytes;
     return taps > 0 && v->seen_lines > 0;
 }
+#endif
 
 /* steps.c */
 void spk_run_step(const spk_step *step, unsigned first, unsigned last);
 /* sums.c */
+#if SPK_COMPACT
+static inline void spk_add(spk_sums *sums, unsigned channel, int32_t value) {
+    ((spk_i32 *)sums->to)[channel] += value;
+}
+#else
 void spk_materialise(spk_sums *sums);
 void spk_add(spk_sums *sums, unsigned channel, int32_t value);
+#endif
 void spk_finish_group(const spk_group *group, const int32_t *partial, spk_sums *sums);
 /* rows.c */
 void spk_add_rows(spk_events *events, spk_sums *sums);

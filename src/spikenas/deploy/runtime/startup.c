@@ -7,7 +7,14 @@ void spk_reset(void);
 void spk_start(void);
 void spk_halt(void);
 
+#if defined(SPIKENAS_STOP)
+void SPIKENAS_STOP(void);
+#endif
+
 __attribute__((noinline)) void spk_halt(void) {
+#if defined(SPIKENAS_STOP)
+    SPIKENAS_STOP();
+#endif
     for (;;) {
         __asm__ volatile("");
     }

@@ -60,7 +60,7 @@ static void empty_events(spot *at, spk_sums *sums) {
 #endif
 }
 
-#if SPK_HAS_PARTIAL || SPK_HAS_DENSE
+#if SPK_HAS_PARTIAL
 /* A group whose sum is shifted or voted on before it joins the others. */
 static void add_group(spot *at, const spk_group *group, spk_sums *sums) {
     int32_t *partial = (int32_t *)(void *)spk_at(at->step->partial);
@@ -78,7 +78,7 @@ static void add_group(spot *at, const spk_group *group, spk_sums *sums) {
 
 static void add_groups(spot *at, const spk_group *group, const spk_group *end, spk_sums *sums) {
     for (; group != end; ++group) {
-#if SPK_HAS_PARTIAL || SPK_HAS_DENSE
+#if SPK_HAS_PARTIAL
         if (!group->direct) {
             add_group(at, group, sums);
             continue;
@@ -102,8 +102,23 @@ static spk_sums open_sums(const spk_step *step, unsigned t, unsigned pixel) {
     if (step->wide) {
         sums.from = sums.to;
         spk_i32 *to = (spk_i32 *)sums.to;
-        for (unsigned i = 0; i < step->channels; ++i) {
-            to[i] = step->wide_bias == 0 ? 0 : step->wide_bias[i];
+        const int32_t *bias = step->wide_bias;
+        spk_i32 *end = to + step->channels;
+        if (bias == 0) {
+            while (to != end) {
+                *to++ = 0;
+            }
+        }
+        while (end - to >= 4) {
+            to[0] = bias[0];
+            to[1] = bias[1];
+            to[2] = bias[2];
+            to[3] = bias[3];
+            to += 4;
+            bias += 4;
+        }
+        while (to != end) {
+            *to++ = *bias++;
         }
     }
     return sums;
@@ -128,8 +143,16 @@ static const spk_i16 *close_sums(const spk_step *step, const spk_sums *sums) {
     if (step->wide) {
         const spk_i32 *wide = (const spk_i32 *)sums->to;
         spk_i16 *currents = (spk_i16 *)sums->to;
-        for (unsigned i = 0; i < step->channels; ++i) {
-            currents[i] = (int16_t)spk_clamp(wide[i] >> step->shift, 32767);
+        const unsigned shift = step->shift;
+        const spk_i32 *end = wide + step->channels;
+        for (; end - wide >= 4; wide += 4, currents += 4) {
+            currents[0] = (int16_t)spk_clamp16(wide[0] >> shift);
+            currents[1] = (int16_t)spk_clamp16(wide[1] >> shift);
+            currents[2] = (int16_t)spk_clamp16(wide[2] >> shift);
+            currents[3] = (int16_t)spk_clamp16(wide[3] >> shift);
+        }
+        while (wide != end) {
+            *currents++ = (int16_t)spk_clamp16(*wide++ >> shift);
         }
     }
     return (const spk_i16 *)sums->from;

@@ -2,6 +2,7 @@
 #include "lanes.h"
 #include "spikenas_runtime.h"
 
+#if !SPK_COMPACT
 /* Copies narrow sums to where they can be changed. */
 void spk_materialise(spk_sums *sums) {
     if (sums->from != sums->to) {
@@ -29,7 +30,9 @@ void spk_add(spk_sums *sums, unsigned channel, int32_t value) {
     }
 }
 
-#if SPK_HAS_PARTIAL || SPK_HAS_DENSE
+#endif
+
+#if SPK_HAS_PARTIAL
 /* Adds ((partial + half) >> shift) + bias, each run of `vote` channels to one sum. */
 void spk_finish_group(const spk_group *group, const int32_t *partial, spk_sums *sums) {
     const int32_t half = (int32_t)((1u << group->shift) >> 1);
