@@ -1,4 +1,4 @@
-"""Figures of the C kernels on emulated cores: ``python benchmarks/firmware.py [--fit]``. Needs spikenas[mcu].
+"""Figures of the C kernels on emulated cores: ``python benchmarks/firmware.py``. Needs spikenas[mcu].
 
 Instructions are those that the emulator executed. The dense baseline is CMSIS-NN's arm_convolve_s8, see
 :mod:`spikenas.cost.dense`.
@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from spikenas.cost.cost import estimate
 from spikenas.cost.dense import PER_MAC_DSP, dense_macs
-from spikenas.cost.flash import code_parts, constant_bytes
-from spikenas.cost.latency import Work, core_kind, image_work, step_work
+from spikenas.cost.flash import CODE, code_parts, constant_bytes
+from spikenas.cost.latency import Work, core_kind, image_work, instructions, step_work
 from spikenas.cost.memory import Kernels, MemoryPlan, Schedule, plan_schedule
 from spikenas.cost.steps import groups, stored_nodes
 from spikenas.cost.target import TARGETS, Target
@@ -260,6 +260,7 @@ class Sample:
     executed: list[int]
     parts: list[str]
     code_bytes: int
+    flash_bytes: int
 
 
 SPACE = EmbeddedSpace(
@@ -267,9 +268,9 @@ SPACE = EmbeddedSpace(
 )
 
 
-def sampled_graphs(count: int, kernels: Kernels) -> Iterator[Graph]:
+def sampled_graphs(count: int, kernels: Kernels, seed: int) -> Iterator[Graph]:
     """Random networks; small ones for the compact kernels, which nobody needs for others."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     shape, most = ((3, 16, 16), 120_000) if kernels is Kernels.FAST else ((1, 8, 8), 12_000)
     while count:
         graph = SPACE.lower(SPACE.sample(rng), shape, 10)
@@ -278,12 +279,16 @@ def sampled_graphs(count: int, kernels: Kernels) -> Iterator[Graph]:
             yield graph
 
 
-def collect(count: int, kernels: Kernels) -> list[Sample]:
-    samples = []
+def fitted_graphs(count: int, kernels: Kernels) -> Iterator[Graph]:
     sizes = ((16, 64), (64, 32)) if kernels is Kernels.FAST else ((8, 8), (12, 16))
     fixed = [kernel_network(bits, a, b, 10, fire=True) for bits in (8, 4, 2) for a, b in sizes]
     smallest = SPACE.lower(SPACE.smallest((1, 8, 8), 10), (1, 8, 8), 10)
-    for seed, graph in enumerate([smallest, *fixed, *odd_networks(), *sampled_graphs(count, kernels)]):
+    yield from (smallest, *fixed, *odd_networks(), *sampled_graphs(count, kernels, 0))
+
+
+def collect(graphs: Iterator[Graph], kernels: Kernels) -> list[Sample]:
+    samples = []
+    for seed, graph in enumerate(graphs):
         images = random_images(graph, 2, seed)
         rate = float(np.random.default_rng(seed).uniform(0.05, 0.4))
         model = with_rate(random_model(graph, seed), images, rate)
@@ -301,7 +306,8 @@ def collect(count: int, kernels: Kernels) -> list[Sample]:
             constants = sum(constant_bytes(model.graph, plan, work).values())
             code = image.flash_bytes - constants  # compilers add a few constants of their own
             print(f"{seed:3} {name:10} flash {image.flash_bytes:7} of it constants {constants:7}", flush=True)
-            samples.append(Sample(core_kind(target), done, executed, code_parts(model.graph, plan, work), code))
+            parts = code_parts(model.graph, plan, work)
+            samples.append(Sample(name, done, executed, parts, code, image.flash_bytes))
     return samples
 
 
@@ -309,20 +315,23 @@ def fit(count: int) -> None:
     """Print prices of work and sizes of code that explain random networks best, all of them at least 0."""
     for kernels in Kernels:
         print(f"kernels: {kernels.value}")
-        _fit(collect(count, kernels))
+        _fit(collect(fitted_graphs(count, kernels), kernels))
 
 
 def _fit(samples: list[Sample]) -> None:
     from sklearn.linear_model import LinearRegression
 
-    for core in dict.fromkeys(sample.core for sample in samples):
+    for core in CORES:
         mine = [sample for sample in samples if sample.core == core]
         pairs = [(astuple(w), n) for s in mine for w, n in zip(s.work, s.executed, strict=True) if n > 2000]
         work, executed = np.array([w for w, _ in pairs]), np.array([n for _, n in pairs])
         relative = LinearRegression(positive=True, fit_intercept=False).fit(
             work / executed[:, None], np.ones(len(work))
         )
-        print(core, {f.name: round(float(c), 2) for f, c in zip(fields(Work), relative.coef_, strict=True)})
+        print(
+            core_kind(TARGETS[core]),
+            {f.name: round(float(c), 2) for f, c in zip(fields(Work), relative.coef_, strict=True)},
+        )
         errors = np.abs(work @ relative.coef_ / executed - 1)
         print("  error of steps: median {:.1%}, 90% of them below {:.1%}".format(*np.quantile(errors, [0.5, 0.9])))
         parts = sorted({part for sample in mine for part in sample.parts})
@@ -333,13 +342,44 @@ def _fit(samples: list[Sample]) -> None:
         print(f"  error of code: median {np.median(errors):.0f} bytes, at most {errors.max():.0f}")
 
 
+def predict(count: int) -> None:
+    """How far the cost model is off on random networks that it was not fitted to."""
+    rows = []
+    for kernels in Kernels:
+        samples = collect(sampled_graphs(count, kernels, 1), kernels)
+        for core in CORES:
+            mine = [sample for sample in samples if sample.core == core]
+            parts = CODE[kernels][core_kind(TARGETS[core])]
+            flash = [sum(parts.get(part, 0) for part in s.parts) - s.code_bytes for s in mine]
+            shares = np.abs([wrong / s.flash_bytes for wrong, s in zip(flash, mine, strict=True)])
+            counted = [sum(instructions(work, TARGETS[core], kernels) for work in s.work) for s in mine]
+            errors = np.abs([found / sum(s.executed) - 1 for found, s in zip(counted, mine, strict=True)])
+            smallest = min(s.flash_bytes for s in mine)
+            rows.append(
+                [
+                    kernels.value,
+                    TARGETS[core].core,
+                    f"{np.median(shares):.1%} / {shares.max():.1%}",
+                    f"{smallest:,}",
+                    f"{np.median(errors):.1%} / {errors.max():.1%}",
+                    f"{(errors < 0.15).sum()} of {len(mine)}",
+                ]
+            )
+    head = ["kernels", "core", "flash off, median / most", "smallest", "instructions off", "within 15%"]
+    print(table(head, rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fit", action="store_true", help="fit the cost model instead (a quarter of an hour)")
+    parser.add_argument("--predict", action="store_true", help="predict other random networks (ten minutes)")
     parser.add_argument("--networks", type=int, default=24, help="random networks to fit to")
     arguments = parser.parse_args()
     if arguments.fit:
         fit(arguments.networks)
+        return
+    if arguments.predict:
+        predict(arguments.networks)
         return
     print("conv 3x3, 32 to 32 channels, 16x16, one step: thousand instructions at 5 / 15 / 30% spikes\n")
     print(kernel_table(), "\n\nreference network, T=4, Cortex-M4\n")
