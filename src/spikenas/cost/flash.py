@@ -121,6 +121,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
             "dense": 976,
             "fixed": 309,
             "in_place": 123,
+            "left": 268,
             "membranes": 244,
             "partial": 469,
             "plain": 937,
@@ -141,6 +142,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
             "fixed": 327,
             "in_place": 175,
             "lines": 952,
+            "left": 244,
             "membranes": 275,
             "partial": 424,
             "plain": 876,
@@ -160,6 +162,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
             "dense": 1075,
             "fixed": 391,
             "in_place": 262,
+            "left": 268,
             "membranes": 403,
             "partial": 477,
             "plain": 1147,
@@ -239,6 +242,7 @@ def code_parts(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]]
         "several_bits": len(bits) > 1,
         "several_units": len(widths) > 1,
         "tap_by_tap": any(is_tap_by_tap(term, graph.shapes[term.source]) for _, term in listed),
+        "left": any(_may_shift(graph, step_groups) for step_groups in work),
         "units": any(term.reading is Reading.UNITS for term in terms),
         "weighted_units": any(term.reading is Reading.UNITS for _, term in rows),
         "dense": any(term.reading is Reading.DENSE for term in terms),
@@ -254,6 +258,13 @@ def code_parts(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]]
         "norms": any(lif.folded_norm for lif in lifs),
     }
     return [name for name, needed in present.items() if needed]
+
+
+def _may_shift(graph: Graph, work: tuple[Group, ...]) -> bool:
+    """Whether a layer of few bits joins finer values, whose scale its sums may have to be shifted to the left for."""
+    layers = [graph[group.layer] for group in work if group.layer]
+    coarse = any(isinstance(layer, Conv2d | Linear) and stored_bits(layer.weight_bits) < 8 for layer in layers)
+    return coarse and len(work) > 1
 
 
 def _is_slow(graph: Graph, name: str) -> bool:
