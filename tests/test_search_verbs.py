@@ -14,19 +14,24 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from spikenas.cli.main import main
 from spikenas.cli.search_verbs import OBJECTIVE_WORDS
 from spikenas.data.datasets import load_dataset
 from spikenas.errors import RunError
 from spikenas.graph import Graph
+from spikenas.run.artifacts import plain
+from spikenas.run.replay import bench_strategies
 from spikenas.run.store import SqliteStore
+from spikenas.score.bench import PredictorRow, bench_predictor
 from spikenas.score.probe import draw_probe
 from spikenas.score.score import StructureScore
 from spikenas.score.scores import SCORES
 from spikenas.score.structure_scores import STRUCTURE_SCORES
-from spikenas.score.table import Table, save_table
+from spikenas.score.table import Table, load_table, save_table
 from spikenas.search.pareto import OBJECTIVES
+from spikenas.search.settings import SearchSettings
 from spikenas.search.trial import TRAIN, Trial, TrialState
 from spikenas.space.space import load_space
 
@@ -67,7 +72,7 @@ def test_the_chosen_network_and_the_front_are_those_of_all_trials(
 
 
 def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["search", "--data", "digits", "--limit", "200", "--flash", "64KB", "--strategy", "learn-and-race"]
+    command = ["search", "--data", "digits", "--limit", "100", "--flash", "32KB", "--strategy", "learn-and-race"]
     settings = [
         "--samples",
         "40",
@@ -78,7 +83,7 @@ def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.Ca
         "--rounds",
         "2",
         "--measure",
-        "spiking_depth",
+        "parameters",
     ]
     assert main([*command, *settings, "--out", str(tmp_path / "x"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -89,12 +94,12 @@ def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_score_that_looks_at_images_ranks_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["search", "--data", "digits", "--limit", "200", "--strategy", "random", "--samples", "4"]
-    assert main([*command, "--measure", "sahd", "--out", str(tmp_path / "x"), "--json"]) == 0
+    command = ["search", "--data", "digits", "--limit", "200", "--strategy", "random", "--samples", "30"]
+    assert main([*command, "--flash", "16KB", "--measure", "naswot", "--out", str(tmp_path / "x"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     space, probe = load_space("embedded"), draw_probe(load_dataset("digits", limit=200).train, seed=0)
     values = [
-        SCORES["sahd"](space.lower(space.parse(trial.genotype), (1, 8, 8), 10), probe)
+        SCORES["naswot"](space.lower(space.parse(trial.genotype), (1, 8, 8), 10), probe)
         for trial in trials_of(tmp_path / "x")
         if trial.done
     ]
@@ -143,7 +148,7 @@ sys.exit(main(sys.argv[1:]) or "torch" in sys.modules)
 
 def test_a_killed_search_goes_on_to_the_same_trials(tmp_path: Path) -> None:
     """The process is really killed in mid-search; neither it nor the one that goes on loads torch."""
-    command = [*FREE, "--samples", "500", "--out"]
+    command = [*FREE, "--samples", "250", "--out"]
     assert main([*command, str(tmp_path / "whole")]) == 0
     whole = trials_of(tmp_path / "whole")
     killed = tmp_path / "killed"
@@ -291,3 +296,82 @@ def test_bad_input_of_analyze_is_one_line(
     output = capsys.readouterr()
     assert words in output.err.strip().splitlines()[-1]
     assert output.out == ""
+
+
+# --- bench --------------------------------------------------------------------------------------------------
+
+
+def test_strategies_on_a_table(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "--table", str(table), "--strategies", "--seeds", "2", "--samples", "150"]
+    race = ["--finalists", "4", "--first-epochs", "1", "--rounds", "2", "--only", "random,learn-and-race"]
+    assert main([*command, *race, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["strategies"]
+    settings = SearchSettings(samples=150, measure="trainable_depth", finalists=4, first_epochs=1, rounds=2)
+    expected = bench_strategies(load_table(table), {"random": settings, "learn-and-race": settings}, seeds=2)
+    assert json.dumps(rows) == json.dumps(plain(expected))
+    assert len(rows) == 2 * 7
+    assert main([*command, *race]) == 0
+    shown = capsys.readouterr().out
+    mean = np.mean([row.mean_regret for row in expected if row.strategy == "learn-and-race"])
+    line = next(line for line in shown.splitlines() if "learn-and-race" in line)
+    assert line.split("│")[2].strip() == f"{mean:.2f}"
+    assert line.split("│")[5].strip() == "6"  # four for one epoch, two for another
+
+
+def test_predictor_on_a_table(table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the figures are is tested with the predictor; here, that they are those of this table."""
+
+    def few(whole: Table, **told: object) -> list[PredictorRow]:
+        assert told == {"seeds": 3, "input_shape": (3, 32, 32), "classes": 100}
+        return bench_predictor(whole.take(np.arange(0, 15_625, 150)), (10,), seeds=1)
+
+    monkeypatch.setattr("spikenas.score.bench.bench_predictor", few)
+    command = ["bench", "--table", str(table), "--predictor", "--seeds", "3", "--classes", "100"]
+    assert main([*command, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["predictor"]
+    assert row["samples"] == 10
+    assert main(command) == 0
+    assert f"{row['tau']:.3f}" in capsys.readouterr().out
+
+
+def test_activation_scores_print_their_subset(table: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = {f"{part}_images": rng.integers(0, 256, (40, 8, 8, 3), np.uint8) for part in ("train", "test")}
+    labels = {f"{part}_labels": np.arange(40) % 10 for part in ("train", "test")}
+    np.savez(tmp_path / "noise.npz", **images, **labels)
+    command = ["bench", "--table", str(table), "--data", str(tmp_path / "noise.npz"), "--only", "naswot"]
+    assert main([*command, "--networks", "6", "--images", "10", "--seed", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "6 networks and 10 images, drawn with seed 3" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--strategies", "--predictor"], "give one of them"),
+        (["--strategies", "--only", "guess"], "unknown strategy 'guess': choose from screen-and-race"),
+        (["--only", "beauty"], "unknown measure 'beauty'"),
+        (["--only", "sahd"], "score 'sahd' reads activations: give --data"),
+        (["--input", "8x8"], "such as 3x32x32"),
+    ],
+)
+def test_bad_input_of_bench_is_one_line(
+    arguments: list[str], words: str, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--table", str(table), *arguments]) == 2
+    output = capsys.readouterr()
+    assert words in output.err.strip().splitlines()[-1]
+    assert output.out == ""
+
+
+def test_tables_with_holes_are_one_line(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = parquet.read_table(table)
+    parquet.write_table(whole.drop_columns(["val_acc", "params"]), tmp_path / "columns.parquet")
+    parquet.write_table(whole.slice(0, 15_000), tmp_path / "ids.parquet")
+    for name, words in (
+        ("columns", "columns.parquet: no column params, val_acc: a benchmark table has"),
+        ("ids", "ids.parquet: 625 of 15625 ids are missing (15000"),
+    ):
+        for verb in (["bench"], ["bench", "--strategies"], ["analyze", "--out", str(tmp_path / "x")]):
+            assert main([*verb, "--table", str(tmp_path / f"{name}.parquet")]) == 2
+            assert words in capsys.readouterr().err.strip().splitlines()[-1]

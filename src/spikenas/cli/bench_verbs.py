@@ -1,29 +1,49 @@
-"""spikenas bench: how well scores rank the networks of a table that somebody else has trained."""
+"""spikenas bench: how well scores, the predictor and strategies do on a table that somebody else has trained."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spikenas.cli.inspect_verbs import parse_shape
 from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.errors import InputError
+from spikenas.score.score import Needs
 
 if TYPE_CHECKING:
+    from spikenas.run.replay import StrategyRow
     from spikenas.score.bench import BenchRow
     from spikenas.score.score import Probe, Score
+    from spikenas.score.table import Table
+    from spikenas.search.settings import SearchSettings
 
-bench_app = typer.Typer(help="Judge scores by a table of trained networks.", invoke_without_command=True)
+bench_app = typer.Typer(help="Judge scores and strategies by a table of trained networks.", invoke_without_command=True)
+
+
+TableOption = Annotated[Path | None, typer.Option("--table", help="Parquet file, such as SpikeNAS-Bench's.")]
 
 
 @bench_app.callback()
 def bench(
     context: typer.Context,
-    table: Annotated[Path | None, typer.Option("--table", help="Parquet file, such as SpikeNAS-Bench's.")] = None,
+    table: TableOption = None,
     data: Annotated[str | None, typer.Option("--data", help="Images for scores that look at activations.")] = None,
-    networks: Annotated[int, typer.Option("--networks", min=2, help="Random networks for those scores.")] = 100,
-    images: Annotated[int, typer.Option("--images", min=2, help="Images for those scores.")] = 64,
+    strategies: Annotated[bool, typer.Option("--strategies", help="Replay strategies instead of scores.")] = False,
+    predictor: Annotated[bool, typer.Option("--predictor", help="Judge the predictor instead of scores.")] = False,
+    only: Annotated[str | None, typer.Option("--only", help="Comma-separated names of scores or strategies.")] = None,
+    networks: Annotated[int, typer.Option("--networks", min=2, help="Random networks for scores with --data.")] = 100,
+    images: Annotated[int, typer.Option("--images", min=2, help="Images for scores with --data.")] = 64,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --strategies and --predictor.")] = 20,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="With --strategies: networks to screen.")] = 1000,
+    finalists: Annotated[int, typer.Option("--finalists", min=1, help="With --strategies: networks to train.")] = 40,
+    first_epochs: Annotated[int, typer.Option("--first-epochs", min=1, help="With --strategies: of a race.")] = 2,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="With --strategies: rounds of a race.")] = 6,
+    input: Annotated[str, typer.Option("--input", help="Image shape of the table's dataset.")] = "3x32x32",
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Classes of the table's dataset.")] = 10,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,9 +55,28 @@ def bench(
         return
     if table is None:
         raise typer.BadParameter("give a table: spikenas bench --table FILE.parquet")
-    from spikenas.score.bench import BenchSettings, bench_scores
-    from spikenas.score.structure_scores import STRUCTURE_SCORES
+    if strategies and predictor:
+        raise typer.BadParameter("--strategies and --predictor are two benchmarks: give one of them")
     from spikenas.score.table import load_table
+
+    loaded = load_table(table)
+    shape = parse_shape(input)
+    if strategies:
+        from spikenas.search.settings import SearchSettings
+
+        race = SearchSettings(
+            samples=samples,
+            measure="trainable_depth",
+            finalists=finalists,
+            first_epochs=first_epochs,
+            rounds=rounds,
+            objectives=("score", "flash_bytes"),
+        )
+        return _bench_strategies(loaded, _chosen(only), race, seeds, as_json)
+    if predictor:
+        return _bench_predictor(loaded, seeds, shape, classes, as_json)
+    from spikenas.score.bench import BenchSettings, bench_scores
+    from spikenas.score.structure_scores import STRUCTURE_SCORES, find_score
 
     scores: list[Score] = list(STRUCTURE_SCORES.values())
     probe = None
@@ -46,7 +85,12 @@ def bench(
 
         scores = list(SCORES.values())
         probe = _probe(data, images, seed)
-    rows = bench_scores(load_table(table), scores, probe, BenchSettings(networks, seed))
+    if only is not None:
+        scores = [find_score(name) for name in _chosen(only)]
+        lacking = [score for score in scores if score.needs is not Needs.STRUCTURE and probe is None]
+        if lacking:
+            raise InputError(f"score '{lacking[0].name}' reads {lacking[0].needs}: give --data, or choose another one")
+    rows = bench_scores(loaded, scores, probe, BenchSettings(networks, seed), input_shape=shape, classes=classes)
     if as_json:
         return print_json({"networks": networks, "images": images, "seed": seed, "scores": rows})
     _print_rows(rows)
@@ -69,6 +113,62 @@ def import_(
     table = import_folder(folder)
     save_table(table, out)
     print(f"wrote {out}: {len(table):,} networks")
+
+
+def _chosen(only: str | None) -> tuple[str, ...]:
+    return () if only is None else tuple(name.strip() for name in only.split(","))
+
+
+def _bench_strategies(table: Table, names: Sequence[str], settings: SearchSettings, seeds: int, as_json: bool) -> None:
+    from spikenas.run.replay import bench_strategies
+    from spikenas.search.strategies import STRATEGY_NAMES, check_strategy
+
+    for name in names:
+        check_strategy(name)
+    chosen = dict.fromkeys(names or STRATEGY_NAMES, settings)
+
+    def heard(row: StrategyRow) -> None:
+        print(f"{row.strategy} at {row.parameter_limit:,} parameters: regret {row.mean_regret:.2f}", file=sys.stderr)
+
+    rows = bench_strategies(table, chosen, seeds=seeds, on_row=heard)
+    if as_json:
+        return print_json({"settings": settings, "strategies": rows})
+    budgets = sorted({row.parameter_limit for row in rows})
+    found = {(row.strategy, row.parameter_limit): row for row in rows}
+    lines = []
+    for name in chosen:
+        mine = [found[name, budget] for budget in budgets]
+        regrets = [row.mean_regret for row in mine if row.failed < row.seeds]
+        lines.append(
+            [
+                name,
+                f"{sum(regrets) / max(1, len(regrets)):.2f}",
+                f"{max((row.worst_regret for row in mine if row.failed < row.seeds), default=0.0):.2f}",
+                f"{max(row.mean_judged for row in mine):,.0f}",
+                f"{max(row.mean_epochs for row in mine):,.0f}",
+                f"{sum(row.failed for row in mine)} of {sum(row.seeds for row in mine)}",
+                *(f"{row.mean_regret:.2f} / {row.worst_regret:.2f}" for row in mine),
+            ]
+        )
+    columns = ["strategy", "mean", "worst", "judged", "epochs", "nothing fits"]
+    print_table(
+        f"Regret in points of test accuracy, {seeds} seeds: over all budgets, then mean / worst by budget",
+        columns + [f"{budget / 1e6:.2f}M" for budget in budgets],
+        lines,
+    )
+
+
+def _bench_predictor(table: Table, seeds: int, shape: tuple[int, ...], classes: int, as_json: bool) -> None:
+    from spikenas.score.bench import bench_predictor
+
+    rows = bench_predictor(table, seeds=seeds, input_shape=shape, classes=classes)
+    if as_json:
+        return print_json({"predictor": rows})
+    print_table(
+        f"Predictor against all networks it was not trained on, {seeds} seeds",
+        ["trained networks", "tau-b", "deviation", "tau-b without ties"],
+        [[str(row.samples), f"{row.tau:.3f}", f"{row.deviation:.3f}", f"{row.raw_tau:.3f}"] for row in rows],
+    )
 
 
 def _probe(data: str, images: int, seed: int) -> Probe:

@@ -178,13 +178,14 @@ def replay(strategy: Strategy, evaluator: TableEvaluator) -> Replay:
 
 @dataclass(frozen=True, slots=True)
 class StrategyRow:
-    """One strategy under one budget, over all seeds but ``failed``, with which it found nothing that fits.
+    """One strategy under one budget, over ``seeds`` seeds, with ``failed`` of which it found nothing that fits.
 
-    Means are NaN when it never did.
+    Means, over the others, are NaN when it never found anything.
     """
 
     strategy: str
     parameter_limit: int
+    seeds: int
     failed: int
     mean_regret: float
     worst_regret: float
@@ -200,14 +201,17 @@ def bench_strategies(
     scores: Mapping[str, Column] | None = None,
     on_row: Callable[[StrategyRow], None] | None = None,
 ) -> list[StrategyRow]:
-    """Every strategy by name with its settings, under each of the table's budgets, with seeds 0 to ``seeds`` - 1."""
+    """Every strategy by name with its settings, under each of the table's budgets, with seeds 0 to ``seeds`` - 1.
+
+    Exhaustive search draws nothing and is run once.
+    """
     columns = structure_columns(table) if scores is None else scores
     space, rows = BenchSpace(), []
     learner = PredictorLearner(space, (3, 32, 32), 10)
     for limit in map(int, table.budgets):
         evaluator = TableEvaluator(table, columns, limit, space, curves=False)
         for name, settings in strategies.items():
-            row = _strategy_row(name, settings, evaluator, limit, seeds, learner)
+            row = _strategy_row(name, settings, evaluator, limit, 1 if name == "exhaustive" else seeds, learner)
             rows.append(row)
             if on_row is not None:
                 on_row(row)
@@ -229,6 +233,7 @@ def _strategy_row(
     return StrategyRow(
         strategy=name,
         parameter_limit=limit,
+        seeds=seeds,
         failed=seeds - len(runs),
         mean_regret=mean([run.regret for run in runs]),
         worst_regret=max((run.regret for run in runs), default=float("nan")),

@@ -149,7 +149,13 @@ class PredictorRow:
 
 
 def bench_predictor(
-    table: Table, samples: Sequence[int] = (20, 50, 100, 200), *, seeds: int = 20, last_epochs: int = 10
+    table: Table,
+    samples: Sequence[int] = (20, 50, 100, 200),
+    *,
+    seeds: int = 20,
+    last_epochs: int = 10,
+    input_shape: Shape = (3, 32, 32),
+    classes: int = 10,
 ) -> list[PredictorRow]:
     """Train the predictor on random networks of ``table``, judge it on the rest.
 
@@ -163,7 +169,7 @@ def bench_predictor(
         raise InputError(f"{max(samples)} samples: the table has {alive.sum()} networks with a path")
     distinct = list(dict.fromkeys(genotype for genotype, live in zip(genotypes, alive, strict=True) if live))
     place = {genotype: number for number, genotype in enumerate(distinct)}
-    networks = describe(space, distinct, (3, 32, 32), 10)
+    networks = describe(space, distinct, input_shape, classes)
     member = np.array([place.get(genotype, -1) for genotype in genotypes])
     ends = table.epochs
     learned = np.array(
