@@ -160,7 +160,10 @@ def run(
     task = SearchTask(space, *kind, target, budget, settings.strategy, settings.search, dataset, settings.seed)
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
         if settings.genotype is None:
-            with _timed(store, "search"), closing(make_executor(executor or ExecutorSettings())) as workers:
+            with (
+                _timed(store, "search"),
+                closing(make_executor(executor or ExecutorSettings(), heavy=task.is_heavy)) as workers,
+            ):
                 observer.stage("search", f"{settings.strategy} over space '{space.name}'")
                 found = search_networks(task, folder, store, workers, observer.trial)
             genotype, trials = found.best.genotype, found.trials

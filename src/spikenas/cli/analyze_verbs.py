@@ -45,7 +45,7 @@ def analyze(
     target: TargetOption = DEFAULT_TARGET,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    executor: ExecutorOption = "serial",
+    executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -60,7 +60,7 @@ def run(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    executor: ExecutorOption = "serial",
+    executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
     address: AddressOption = None,
     trial_seconds: TrialSecondsOption = None,

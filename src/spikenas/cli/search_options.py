@@ -31,7 +31,9 @@ SamplesOption = Annotated[int | None, typer.Option("--samples", min=1, help="Net
 FinalistsOption = Annotated[int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
-ExecutorOption = Annotated[str, typer.Option("--executor", help="Who evaluates candidates: serial, processes or ray.")]
+ExecutorOption = Annotated[
+    str, typer.Option("--executor", help="Who evaluates candidates: serial, processes, ray or auto.")
+]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default one per core.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluster: auto or HOST:PORT.")]
 TrialSecondsOption = Annotated[float | None, typer.Option("--trial-seconds", help="Longest a trial may take.")]

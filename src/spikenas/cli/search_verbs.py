@@ -88,7 +88,7 @@ def search(
     ] = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    executor: ExecutorOption = "serial",
+    executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
     address: AddressOption = None,
     trial_seconds: TrialSecondsOption = None,

@@ -12,6 +12,7 @@ from spikenas.errors import InputError, RunError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+AUTO = "auto"
 ATTEMPTS = 3
 """Workers that may die under one item before it is given up: the first deaths may have been somebody else's fault."""
 
@@ -79,7 +80,7 @@ class ExecutorSettings:
     InputError for numbers that make no sense, and for what the executor cannot do.
     """
 
-    name: str = "serial"
+    name: str = "auto"
     workers: int | None = None
     address: str | None = None
     trial_seconds: float | None = None
@@ -88,8 +89,8 @@ class ExecutorSettings:
     trial_gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in EXECUTORS:
-            raise InputError(f"executor {self.name!r} is unknown: choose from {', '.join(EXECUTORS)}")
+        if self.name not in (AUTO, *EXECUTORS):
+            raise InputError(f"executor {self.name!r} is unknown: choose from {', '.join((AUTO, *EXECUTORS))}")
         for flag, value, least in (
             ("--workers", self.workers, 1),
             ("--trial-seconds", self.trial_seconds, 0.001),
@@ -111,9 +112,15 @@ class ExecutorSettings:
                 raise InputError(f"{flag}: not with --executor {self.name}; give --executor {' or '.join(able)}")
 
 
-def make_executor(settings: ExecutorSettings) -> Executor:
-    """The executor of that name; its workers start when the first items come. Raises MissingTool without Ray."""
-    return EXECUTORS[settings.name](settings)
+def make_executor(settings: ExecutorSettings, *, heavy: bool = False) -> Executor:
+    """The executor of that name; its workers start when the first items come. Raises MissingTool without Ray.
+
+    ``auto`` is ``processes`` for ``heavy`` work where there are several CPUs, else ``serial``.
+    """
+    name = settings.name
+    if name == AUTO:
+        name = "processes" if heavy and len(usable_cpus()) > 1 else "serial"
+    return EXECUTORS[name](settings)
 
 
 def lost(item: Item, reason: str, on_lost: Callable[[Item, str], Result] | None) -> Result:

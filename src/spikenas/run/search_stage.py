@@ -32,8 +32,10 @@ from spikenas.search.strategies import DEFAULT_STRATEGY, TRAINING, check_strateg
 from spikenas.search.trial import Trial
 from spikenas.space.space import Space
 
-# A short training of the search sees about so many pixels an epoch, within these bounds on images.
-RACE_PIXELS, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 500_000, 500, 2000
+# A short training of the search sees this share of the images an epoch, within bounds.
+RACE_SHARE, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 1 / 9, 2000, 10_000
+HEAVY_IMAGES = 2000
+"""an epoch of more images than these takes seconds, for which it is worth to start other processes"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class SearchTask:
         if score.needs is not Needs.STRUCTURE:
             raise InputError(f"measure '{self.search.measure}' reads {score.needs}: give --data, or choose another one")
 
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a trial may take seconds."""
+        return self.dataset is not None and race_images(len(self.dataset.train)) > HEAVY_IMAGES
+
     @cached_property
     def evaluator(self) -> NetworkEvaluator:
         """Who answers the search's proposals; trains on at most :func:`race_images` images, if at all."""
@@ -73,7 +80,7 @@ class SearchTask:
         from spikenas.run.trainer import ShortTrainer
         from spikenas.snn.train import TrainConfig
 
-        images = race_images(data.input_shape)
+        images = race_images(len(data.train))
         seen, judged = (thin(split, images, np.random.default_rng(self.seed)) for split in (data.train, data.val))
         evaluator = replace(evaluator, trainer=ShortTrainer(seen, judged, TrainConfig(threads=1)))
         if find_score(self.search.measure).needs is Needs.STRUCTURE:
@@ -99,13 +106,13 @@ def search_networks(
     return run_study(strategy, task.evaluator, executor, store, Checkpoints(folder.weights), on_trial)
 
 
-def race_images(shape: tuple[int, int, int]) -> int:
-    """Images that a short training of the search sees an epoch, and is judged on.
+def race_images(images: int) -> int:
+    """Images that a short training of the search sees an epoch, of so many.
 
-    >>> race_images((1, 8, 8)), race_images((1, 28, 28)), race_images((3, 32, 32))
-    (2000, 637, 500)
+    >>> race_images(1294), race_images(45_000), race_images(1_000_000)
+    (1294, 5000, 10000)
     """
-    return max(RACE_IMAGES_LEAST, min(RACE_IMAGES_MOST, RACE_PIXELS // (shape[1] * shape[2])))
+    return min(images, max(RACE_IMAGES_LEAST, min(RACE_IMAGES_MOST, round(RACE_SHARE * images))))
 
 
 class Limits(Protocol):

@@ -106,7 +106,7 @@ def search_study(
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
         begun = time.perf_counter()
         try:
-            with closing(make_executor(executor or ExecutorSettings())) as workers:
+            with closing(make_executor(executor or ExecutorSettings(), heavy=task.is_heavy)) as workers:
                 result = search_networks(task, folder, store, workers, on_trial)
         finally:
             store.add_stage("search", time.perf_counter() - begun)
