@@ -65,11 +65,11 @@ def check_contract(executor: Executor) -> None:
 
 def test_settings_that_make_no_sense_are_refused() -> None:
     for settings, words in [
-        ({"name": "cloud"}, "executor 'cloud' is unknown: choose from serial, processes, ray"),
+        ({"name": "cloud"}, "executor 'cloud' is unknown: choose from auto, serial, processes, ray"),
         ({"name": "processes", "workers": 0}, "--workers 0: must be at least 1"),
-        ({"workers": 2}, "--workers: not with --executor serial; give --executor processes or ray"),
-        ({"trial_seconds": 1.0}, "--trial-seconds: not with --executor serial"),
-        ({"trial_bytes": 1}, "--trial-memory: not with --executor serial"),
+        ({"name": "serial", "workers": 2}, "--workers: not with --executor serial; give --executor processes or ray"),
+        ({"name": "serial", "trial_seconds": 1.0}, "--trial-seconds: not with --executor serial"),
+        ({"name": "serial", "trial_bytes": 1}, "--trial-memory: not with --executor serial"),
         ({"name": "processes", "trial_seconds": -1.0}, "--trial-seconds -1.0: must be at least 0.001"),
         ({"name": "processes", "trial_seconds": float("nan")}, "--trial-seconds nan: must be at least 0.001"),
         ({"name": "processes", "address": "auto"}, "--address: not with --executor processes; give --executor ray"),
@@ -80,6 +80,15 @@ def test_settings_that_make_no_sense_are_refused() -> None:
             ExecutorSettings(**settings)  # type: ignore[arg-type]
         assert words in str(caught.value)
     assert isinstance(make_executor(ExecutorSettings()), SerialExecutor)
+
+
+def test_auto_starts_processes_where_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spikenas.run.executor.usable_cpus", lambda: (0, 1))
+    assert isinstance(make_executor(ExecutorSettings(), heavy=True), ProcessExecutor)
+    assert isinstance(make_executor(ExecutorSettings(trial_seconds=5.0)), ProcessExecutor)
+    assert isinstance(make_executor(ExecutorSettings("serial"), heavy=True), SerialExecutor)
+    monkeypatch.setattr("spikenas.run.executor.usable_cpus", lambda: (0,))
+    assert isinstance(make_executor(ExecutorSettings(), heavy=True), SerialExecutor)
 
 
 # --- processes ----------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AUTO = "auto"
+SEVERAL = (AUTO, "processes", "ray")
+"""executors that can have several workers, and stop one"""
 ATTEMPTS = 3
 """Workers that may die under one item before it is given up: the first deaths may have been somebody else's fault."""
 
@@ -101,25 +103,33 @@ class ExecutorSettings:
             if value is not None and not value >= least:
                 raise InputError(f"{flag} {value}: must be at least {least}")
         for flag, asked, able in (
-            ("--workers", (self.workers or 1) > 1, ("processes", "ray")),
-            ("--trial-seconds", self.trial_seconds is not None, ("processes", "ray")),
-            ("--trial-memory", self.trial_bytes is not None, ("processes", "ray")),
+            ("--workers", (self.workers or 1) > 1, SEVERAL),
+            ("--trial-seconds", self.trial_seconds is not None, SEVERAL),
+            ("--trial-memory", self.trial_bytes is not None, SEVERAL),
             ("--address", self.address is not None, ("ray",)),
             ("--cpus-per-trial", self.trial_cpus != 1, ("ray",)),
             ("--gpus-per-trial", self.trial_gpus != 0, ("ray",)),
         ):
             if asked and self.name not in able:
-                raise InputError(f"{flag}: not with --executor {self.name}; give --executor {' or '.join(able)}")
+                ways = " or ".join(name for name in able if name != AUTO)
+                raise InputError(f"{flag}: not with --executor {self.name}; give --executor {ways}")
+
+    @property
+    def needs_processes(self) -> bool:
+        """Whether only executors of several processes can do what is asked."""
+        return (self.workers or 1) > 1 or self.trial_seconds is not None or self.trial_bytes is not None
 
 
 def make_executor(settings: ExecutorSettings, *, heavy: bool = False) -> Executor:
     """The executor of that name; its workers start when the first items come. Raises MissingTool without Ray.
 
-    ``auto`` is ``processes`` for ``heavy`` work where there are several CPUs, else ``serial``.
+    ``auto`` is ``processes`` for ``heavy`` work where there are several CPUs, or where only it can do what is asked,
+    else ``serial``.
     """
     name = settings.name
     if name == AUTO:
-        name = "processes" if heavy and len(usable_cpus()) > 1 else "serial"
+        several = settings.needs_processes or (heavy and len(usable_cpus()) > 1)
+        name = "processes" if several else "serial"
     return EXECUTORS[name](settings)
 
 
