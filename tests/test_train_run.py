@@ -150,6 +150,32 @@ def plain_graph() -> Graph:
     return chain(Input((1, 8, 8)), Conv2d(6), Lif(threshold=0.3), Flatten(), Linear(4), Mean(), Output())
 
 
+def test_minutes_become_epochs_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "timed"
+    command = [
+        "train",
+        GENOTYPE,
+        "--data",
+        "digits",
+        "--limit",
+        "300",
+        "--minutes",
+        "0.02",
+        "--out",
+        str(out),
+        "--json",
+    ]
+    assert main(command) == 0
+    pace = json.loads((out / "pace.json").read_text())
+    epochs = len(json.loads((out / "curve.json").read_text()))
+    assert epochs == pace["epochs"] == json.loads(capsys.readouterr().out)["epochs"]
+    seconds_of_an_epoch = (300 + 144 / 3) / pace["images_per_s"]
+    assert epochs == max(1, int(60 * 0.02 / seconds_of_an_epoch))
+    (out / "pace.json").write_text(json.dumps({**pace, "epochs": 77}))
+    assert main(command) == 0  # the number is taken from the folder, and nothing is trained again
+    assert len(json.loads((out / "curve.json").read_text())) == epochs
+
+
 # --- evaluate and exact counts ----------------------------------------------------------------------------
 
 
@@ -258,6 +284,8 @@ def test_search_then_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["train", GENOTYPE, "--data", "digits", "--device", "cuda"], "torch sees no GPU"),
         (["train", GENOTYPE, "--data", "digits", "--augment", "blur"], "augment 'blur' is unknown"),
         (["train", GENOTYPE, "--data", "digits", "--warmup", "2"], "--warmup"),
+        (["train", GENOTYPE, "--data", "digits", "--minutes", "0"], "--minutes 0: give the training some time"),
+        (["train", GENOTYPE, "--data", "digits", "--minutes", "1", "--epochs", "3"], "give one of them"),
     ],
 )
 def test_bad_input_is_one_line(

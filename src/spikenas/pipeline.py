@@ -32,7 +32,7 @@ from spikenas.run.folder import RunFolder, open_run
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.search_stage import SearchTask, budget_of, search_networks
 from spikenas.run.store import RunStore, open_store
-from spikenas.run.train_stage import follow_training, suitable_training, train_network, training_of_search
+from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network, training_of_search
 from spikenas.score.structure_scores import default_measure
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY
@@ -49,7 +49,8 @@ from spikenas.space.space import load_space
 class RunSettings:
     """What a run is told; two runs with equal settings are the same run.
 
-    ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size. With a
+    ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size, or ``minutes``
+    of training on this machine. With a
     ``genotype`` nothing is searched; ``training`` is how to train, but for its epochs and seed, which are here.
     """
 
@@ -66,8 +67,15 @@ class RunSettings:
     epochs: int | None = None
     limit: int | None = None
     seed: int = 0
+    minutes: float | None = None
     genotype: str | None = None
     training: TrainConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"--minutes {self.minutes:g}: give the training some time, such as 30")
+        if self.minutes is not None and self.epochs is not None:
+            raise InputError("--minutes and --epochs both say how long to train: give one of them")
 
 
 def settings_to_train(
@@ -172,7 +180,9 @@ def run(
         graph = for_target(space.lower(space.parse(genotype), dataset.input_shape, dataset.classes), target)
         training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
         with _timed(store, "train"):
-            observer.stage("train", f"{genotype}, {training.epochs} epochs")
+            observer.stage("train", genotype)
+            if settings.minutes is not None:
+                training = for_minutes(settings.minutes, folder, graph, dataset, training, observer)
             model = train_network(folder, graph, dataset, training, observer, tensorboard=tensorboard)
         with _timed(store, "quantize"):
             observer.stage("quantize", "integer weights, thresholds and membranes")
@@ -311,6 +321,7 @@ FLAGS = {
     "--operations": "operations",
     "--strategy": "strategy",
     "--epochs": "epochs",
+    "--minutes": "minutes",
     "--limit": "limit",
     "--seed": "seed",
 }

@@ -19,6 +19,7 @@ from spikenas.cli.search_options import (
     LatencyOption,
     LimitOption,
     MeasureOption,
+    MinutesOption,
     OperationsOption,
     RamOption,
     SamplesOption,
@@ -58,6 +59,7 @@ def run(
     samples: SamplesOption = None,
     finalists: FinalistsOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
+    minutes: MinutesOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     executor: ExecutorOption = "auto",
@@ -92,6 +94,7 @@ def run(
         strategy=strategy or DEFAULT_STRATEGY,
         search=search_settings(space, measure=measure, samples=samples, finalists=finalists),
         epochs=epochs,
+        minutes=minutes,
         limit=limit,
         seed=seed,
     )

@@ -29,6 +29,9 @@ MeasureOption = Annotated[
 ]
 SamplesOption = Annotated[int | None, typer.Option("--samples", min=1, help="Networks to screen.")]
 FinalistsOption = Annotated[int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings.")]
+MinutesOption = Annotated[
+    float | None, typer.Option("--minutes", help="Train for as many epochs as fit into so many minutes here.")
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
 ExecutorOption = Annotated[

@@ -10,7 +10,14 @@ import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.run_verbs import print_summary
-from spikenas.cli.search_options import DATA_HELP, FlashOption, LimitOption, RamOption, bytes_or_none
+from spikenas.cli.search_options import (
+    DATA_HELP,
+    FlashOption,
+    LimitOption,
+    MinutesOption,
+    RamOption,
+    bytes_or_none,
+)
 
 if TYPE_CHECKING:
     from spikenas.run.evaluation import RunEvaluation
@@ -27,6 +34,7 @@ def train(
     ram: RamOption = None,
     target: Annotated[str | None, typer.Option("--target", help="Default: the search's, or any Cortex-M4.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
+    minutes: MinutesOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: 64, or all if fewer.")] = 0,
     optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or sgd.")] = "adamw",
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest.")] = 2e-2,
@@ -70,7 +78,8 @@ def train(
 
     own = {"epochs", "seed", "neuron"}
     training = TrainConfig(**{f.name: given[f.name] for f in fields(TrainConfig) if f.name not in own})
-    named = {"data": data, "space": space, "target": target, **memories, "epochs": epochs, "limit": limit, "seed": seed}
+    named: dict[str, Any] = {"data": data, "space": space, "target": target, **memories, "limit": limit, "seed": seed}
+    named |= {"epochs": epochs, "minutes": minutes}
     settings, folder = settings_to_train(network, out, training, named)
     with worker_group() as first:
         if not first:

@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "training.safetensors"
 
     @property
+    def pace(self) -> Path:
+        """How many epochs fit into the time given, and how fast the machine was."""
+        return self.path / "pace.json"
+
+    @property
     def curve(self) -> Path:
         """The learning curve of the final training."""
         return self.path / "curve.json"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from spikenas.data.datasets import Dataset
-from spikenas.errors import MissingTool, RunError
+from spikenas.data.split import thin
+from spikenas.errors import MissingTool, RunError, TrainError
 from spikenas.graph import Graph
 from spikenas.model import Model
 from spikenas.run.artifacts import load_model, read_json, save_model, write_json
 from spikenas.run.folder import RunFolder, read_run
 from spikenas.run.training_store import load_training, save_training
+from spikenas.snn.distributed import processes
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, TrainState, train
 
 # Without --epochs a network is shown about so many images, within these bounds on epochs.
@@ -86,6 +91,32 @@ def follow_training(path: Path, graph: Graph, dataset: Dataset, config: TrainCon
 def suitable_training(given: TrainConfig | None, images: int, epochs: int | None, seed: int) -> TrainConfig:
     """How to train on so many images: as ``given``, for ``epochs`` or what suits them."""
     return replace(given or TrainConfig(), epochs=epochs or suitable_epochs(images), seed=seed)
+
+
+def for_minutes(
+    minutes: float, folder: RunFolder, graph: Graph, dataset: Dataset, training: TrainConfig, observer: TrainObserver
+) -> TrainConfig:
+    """``training`` for as many epochs as this machine does in ``minutes``, at least one.
+
+    What was found is kept in the folder, so that a run which goes on trains for as many, wherever it does.
+    """
+    if processes() > 1:
+        raise TrainError(f"--minutes {minutes:g}: processes that train together need one number; give --epochs")
+    if not folder.pace.exists():
+        few = thin(dataset.train, max(PACE_IMAGES, 4 * training.batch_of(len(dataset.train))), np.random.default_rng(0))
+        begun = time.perf_counter()
+        train(graph, few, few, replace(training, epochs=1))
+        each = (time.perf_counter() - begun) / (len(few) * (1 + FORWARD))
+        epoch = each * (len(dataset.train) + FORWARD * len(dataset.val))
+        write_json(folder.pace, {"epochs": max(1, int(60 * minutes / epoch)), "images_per_s": 1 / each})
+    epochs = int(read_json(folder.pace)["epochs"])
+    observer.message(f"{epochs} epochs in {minutes:g} minutes")
+    return replace(training, epochs=epochs)
+
+
+PACE_IMAGES = 3000
+FORWARD = 1 / 3
+"""of the time of a training step, what judging an image takes"""
 
 
 def training_of_search(path: Path) -> tuple[dict[str, Any], str]:

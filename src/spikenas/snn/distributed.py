@@ -20,10 +20,15 @@ from torch.nn.parallel import DistributedDataParallel
 Floats = npt.NDArray[np.float64]
 
 
+def processes() -> int:
+    """How many torchrun has started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def worker_group() -> Iterator[bool]:
     """Join the processes that torchrun has started, if it has; whether this one is the first, which alone writes."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if processes() == 1:
         yield True
         return
     if torch.cuda.is_available():
