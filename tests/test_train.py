@@ -371,3 +371,18 @@ def test_bfloat16_learns_as_float32_does() -> None:
         for p in ("float32", "bfloat16")
     ]
     assert abs(curves[0][-1].train_loss - curves[1][-1].train_loss) < 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_learns_what_a_cpu_does(precision: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    digits = load_dataset("digits")
+    config = TrainConfig(epochs=4, batch_size=32, threads=1, precision=precision, average=0.9)
+    curves = [
+        train(graph(12, timesteps=2), digits.train, digits.val, replace(config, device=device)).curve
+        for device in ("cuda", "cpu")
+    ]
+    assert abs(curves[0][-1].train_loss - curves[1][-1].train_loss) < 0.1
+    assert curves[0][-1].val_accuracy > 0.8
