@@ -17,6 +17,7 @@ from fakes_search import DigitEvaluator, DigitSpace, digit_score, tiny_model
 
 from spikenas.cost.budget import Budget, parse_bytes
 from spikenas.cost.cost import estimate
+from spikenas.cost.memory import Kernels
 from spikenas.cost.target import load_target
 from spikenas.data.datasets import load_dataset
 from spikenas.errors import InputError, NothingFits, RunError
@@ -410,7 +411,8 @@ def search(budget: Budget, samples: int = 60) -> StudyResult:
 
 
 def test_nothing_fits_names_the_constraint_and_the_smallest_that_would_do() -> None:
-    smallest = estimate(SPACE.lower(SPACE.smallest(SHAPE, 10), SHAPE, 10), load_target("cortex-m4"))
+    graph = SPACE.lower(SPACE.smallest(SHAPE, 10), SHAPE, 10)
+    smallest = estimate(graph, load_target("cortex-m4"), kernels=Kernels.COMPACT)
     with pytest.raises(NothingFits) as caught:
         search(Budget(flash_bytes=1_000, ram_bytes=100_000))
     words = r"flash budget 1000 B: the smallest network of space 'embedded' needs (.*); raise --flash"
