@@ -115,16 +115,23 @@ def load_integer_model(path: Path) -> IntegerModel:
         raise ModelError(f"{path}: {error}") from error
 
 
+def read_safetensors(path: Path) -> tuple[Mapping[str, str], dict[str, npt.NDArray[Any]]]:
+    """Metadata and arrays of a safetensors file. Raises ValueError, with the reason, when it is not a whole one."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, TypeError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
 def _read(path: Path, kind: str, dtype: np.dtype[Any]) -> tuple[Mapping[str, str], dict[str, npt.NDArray[Any]]]:
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: Mapping[str, str] = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path}: not a whole safetensors file ({reason}); copy or train it again") from error
+        metadata, arrays = read_safetensors(path)
+    except ValueError as error:
+        raise ModelError(f"{path}: not a whole safetensors file ({error}); copy or train it again") from error
     if "graph" not in metadata:
         raise ModelError(f"{path}: safetensors without a spikenas graph; give a file that spikenas wrote")
     if metadata.get("spikenas_model") != MODEL_SCHEMA:

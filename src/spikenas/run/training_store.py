@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from spikenas.errors import RunError
 from spikenas.graph import Graph, to_json
-from spikenas.run.artifacts import write_bytes
+from spikenas.run.artifacts import read_safetensors, write_bytes
 from spikenas.snn.learning_curve import EpochStats, TrainState
 from spikenas.snn.train_config import TrainConfig
 
@@ -36,12 +35,9 @@ def save_training(path: Path, state: TrainState, graph: Graph, config: TrainConf
 def load_training(path: Path, graph: Graph, config: TrainConfig) -> TrainState:
     """What :func:`save_training` wrote. Raises RunError for a broken file or another network's or setting's."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path}: not a whole checkpoint ({reason}); remove it to train from the start") from error
+        metadata, arrays = read_safetensors(path)
+    except ValueError as error:
+        raise RunError(f"{path}: not a whole checkpoint ({error}); remove it to train from the start") from error
     if metadata.get("spikenas_training") != SCHEMA:
         raise RunError(f"{path}: no checkpoint of a training that this version can read; remove it to train anew")
     if metadata["made_with"] != _made_with(graph, config):
