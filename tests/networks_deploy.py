@@ -59,8 +59,7 @@ def random_shift(graph: Graph, node: str, layer: Conv2d | Linear, rng: np.random
     chance = rng.random()
     if chance < 0.15:
         return int(rng.integers(0, 3))
-    in_rows = kind is Kind.SPIKES and not (isinstance(layer, Conv2d) and layer.groups > 1)
-    return -int(rng.integers(0, 9 if in_rows else 9 - layer.weight_bits)) if chance < 0.5 else 0
+    return -int(rng.integers(0, 9 if kind is Kind.SPIKES else 9 - layer.weight_bits)) if chance < 0.5 else 0
 
 
 def random_images(graph: Graph, count: int, seed: int) -> npt.NDArray[np.uint8]:

@@ -209,17 +209,17 @@ def mixed_group() -> Model:
 def test_a_layer_of_few_bits_is_shifted_left_and_leaves_its_group_fine() -> None:
     integer = quantize(mixed_group())
     w = integer.weights
-    # by itself the branch would set the scale to 0.7 / 7 = 0.1, and 0.25 would be 3 numbers; shifted by as many bits as
-    # bring 7 beyond 127, its weights count 32 units of 0.1 / 32 each
-    assert int(w["branch.shift"]) == -5
+    # by itself the branch would set the scale to 0.7 / 7 = 0.1, and 0.25 would be 3 numbers; shifted by 8 bits (5 make
+    # up for its few bits, 3 more are allowed) its weights count 256 units of 0.1 / 256 each
+    assert int(w["branch.shift"]) == -8
     assert w["branch.weight"].ravel().tolist() == [7]
-    assert w["spikes.threshold"].tolist() == [80]  # 0.25 / (0.1 / 32)
-    assert w["last.threshold"].tolist() == [320]
+    assert w["spikes.threshold"].tolist() == [640]  # 0.25 / (0.1 / 256)
+    assert w["last.threshold"].tolist() == [2560]
     trace = reference.run(integer, np.array([[[[255]]], [[[200]]]], np.uint8))
-    # 0.25 * 127 / 128 and 0.25 * 72 / 128 in these units: 79.4 and 45; the first neuron spikes in its second step
-    assert trace.values["stem"].ravel().tolist() == [79, 45]
-    assert trace.values["branch"].ravel().tolist() == [0, 0, 224, 0]
-    assert trace.values["total"].ravel().tolist() == [79, 45, 303, 45]
+    # 0.25 * 127 / 128 and 0.25 * 72 / 128 in these units: 635 and 360; the first neuron spikes in its second step
+    assert trace.values["stem"].ravel().tolist() == [635, 360]
+    assert trace.values["branch"].ravel().tolist() == [0, 0, 7 * 256, 0]
+    assert trace.values["total"].ravel().tolist() == [635, 360, 635 + 7 * 256, 360]
 
 
 @settings(max_examples=15, deadline=None)

@@ -377,12 +377,14 @@ class _Writer:
         conv = self.model.graph[layer]
         assert isinstance(conv, Conv2d)
         group_in = channels // conv.groups
-        weight = unit_weights(self._byte_weights(layer), conv.groups)
+        weight = unit_weights(self.model.weights[f"{layer}.weight"], conv.groups)
+        left, _ = self.model.shifts(layer)
         padded = np.pad(weight.reshape(-1), (0, -weight.size % 4))
         return {
             "weights": self.add(f"weights_{layer}_{len(self.constants)}", "int8_t", padded),
             "group_in": group_in,
             "group_out": conv.out_channels // conv.groups,
+            "left": left,
             "reciprocal": quotient_reciprocal(group_in, channels),
         }
 
@@ -407,19 +409,14 @@ class _Writer:
         }
 
     def _window_weight(self, layer: str, term: Term) -> Array:
-        """[out, in / groups, h, w], of a Linear too."""
-        weight = self._byte_weights(layer)
-        return weight if weight.ndim == 4 else weight.reshape(weight.shape[0], -1, *term.window.kernel)
-
-    def _byte_weights(self, layer: str) -> Array:
-        """Weights that are stored in bytes whatever their bits, and therefore shifted where they are stored."""
+        """[out, in / groups, h, w], of a Linear too; over real values weights are shifted where they are stored."""
         weight = moved_weights(self.model, layer)
         if np.abs(weight).max(initial=0) > BYTE_MAX:
             raise QuantizeError(
                 f"node '{layer}': weights of up to {np.abs(weight).max()} after its shift to the left, the C kernels "
                 f"store at most {BYTE_MAX} here: shift it less"
             )
-        return weight
+        return weight if weight.ndim == 4 else weight.reshape(weight.shape[0], -1, *term.window.kernel)
 
     def _neuron(self, name: str, scratch_offset: int, current: Bounds) -> NeuronRow:
         graph, weights = self.model.graph, self.model.weights

@@ -13,45 +13,50 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-WORTH = 0.99  # a shift must make the layers finer by more than a hair
+WORTH = 0.999  # a shift must make the sums better by more than a hair
 
 
-def best_lefts(wanted: Sequence[Floats], most: Sequence[int]) -> list[int]:
-    """For each layer its shift, at most ``most``, where together they are least coarse.
+def best_lefts(wanted: Sequence[Floats], most: Sequence[int], noises: Sequence[float]) -> list[int]:
+    """For each layer its shift, at most ``most``, where together they err least.
 
     ``wanted``: per channel the finest scale at which each layer fits by itself. With shifts ``left`` the group's
-    scale is ``s = max(wanted / 2**left)`` and a layer's weights count ``s 2**left``, at least ``wanted``; minimized is
-    the sum over layers of ``(s 2**left / wanted)**2``, averaged over channels.
+    scale is ``s = max(wanted / 2**left)``, and a layer's weights count ``s 2**left``, at least ``wanted``. ``noises``:
+    how many such units (standard deviation) the rounding of its weights puts into a sum. A neuron near its threshold
+    fires or not by such errors, in proportion to them; minimized is their sum over layers and channels.
 
-    >>> best_lefts([np.array([0.01]), np.array([0.17])], [0, 4])
+    >>> best_lefts([np.array([0.01]), np.array([0.17])], [0, 4], [1.0, 5.0])
     [0, 4]
     """
-    lefts = _guess(wanted, most)
-    if _coarseness(wanted, lefts) > WORTH * _coarseness(wanted, [0] * len(lefts)):
-        lefts = [0] * len(lefts)
+    lefts = [0] * len(wanted)
+    best = _error(wanted, lefts, noises)
     while True:
-        steps = [[*lefts[:i], lefts[i] + step, *lefts[i + 1 :]] for i in range(len(lefts)) for step in (-1, 1)]
-        steps = [step for step in steps if all(0 <= left <= limit for left, limit in zip(step, most, strict=True))]
-        better = min(steps, key=lambda step: _coarseness(wanted, step), default=lefts)
-        if _coarseness(wanted, better) >= WORTH * _coarseness(wanted, lefts):
+        # One layer alone may not make the scale finer: all that stand in its way move at once.
+        steps = [_raised(wanted, lefts, most), *_single_steps(lefts, most)]
+        error, step = min((_error(wanted, step, noises), step) for step in steps)
+        if error >= WORTH * best:
             return lefts
-        lefts = better
+        best, lefts = error, step
 
 
-def _guess(wanted: Sequence[Floats], most: Sequence[int]) -> list[int]:
-    """Each layer shifted by what it is coarser than the finest, on (geometric) average."""
-    levels = [float(np.log2(array[array > 0]).mean()) if (array > 0).any() else np.inf for array in wanted]
-    finest = min(levels, default=0.0)
+def _raised(wanted: Sequence[Floats], lefts: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Every layer that is the coarsest in some channel shifted by one more, where it may be."""
+    scale = _scale(wanted, lefts)
     return [
-        0 if np.isinf(level) else min(limit, max(0, round(level - finest)))
-        for level, limit in zip(levels, most, strict=True)
+        min(limit, left + bool((array / 2.0**left >= scale).any()))
+        for array, left, limit in zip(wanted, lefts, most, strict=True)
     ]
 
 
-def _coarseness(wanted: Sequence[Floats], lefts: Sequence[int]) -> float:
-    scale = np.max(np.broadcast_arrays(*(a / 2.0**left for a, left in zip(wanted, lefts, strict=True))), axis=0)
-    total = 0.0
-    for array, left in zip(wanted, lefts, strict=True):
-        used = np.broadcast_to(array, scale.shape) > 0
-        total += float(((scale * 2.0**left / np.where(used, array, 1.0))[used] ** 2).sum())
-    return total
+def _single_steps(lefts: Sequence[int], most: Sequence[int]) -> list[list[int]]:
+    steps = [[*lefts[:i], lefts[i] + step, *lefts[i + 1 :]] for i in range(len(lefts)) for step in (-1, 1)]
+    return [step for step in steps if all(0 <= left <= limit for left, limit in zip(step, most, strict=True))]
+
+
+def _scale(wanted: Sequence[Floats], lefts: Sequence[int]) -> Floats:
+    scale: Floats = np.max(np.broadcast_arrays(*(a / 2.0**left for a, left in zip(wanted, lefts, strict=True))), axis=0)
+    return scale
+
+
+def _error(wanted: Sequence[Floats], lefts: Sequence[int], noises: Sequence[float]) -> float:
+    units = sum(noise * 2.0**left for left, noise in zip(lefts, noises, strict=True))
+    return float(_scale(wanted, lefts).sum() * units)

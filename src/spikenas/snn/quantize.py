@@ -18,6 +18,8 @@ multiplication per value the threshold absorbs here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -33,15 +35,21 @@ from spikenas.snn.scales import HAIR, Scales, largest_threshold, largest_weight
 Arrays = dict[str, npt.NDArray[np.int32]]
 
 
-def quantize(model: Model, calibration_images: npt.NDArray[np.uint8] | None = None) -> IntegerModel:
+def quantize(
+    model: Model,
+    calibration_images: npt.NDArray[np.uint8] | None = None,
+    *,
+    shifts: Mapping[str, int] | None = None,
+) -> IntegerModel:
     """The integer model of a trained float model, each layer at its own ``weight_bits``.
 
     ``calibration_images`` uint8 [N, C, H, W], from the training split only: where their currents would leave 16 bits,
-    the scale is made coarser. Raises QuantizeError, naming the node, for what cannot be made integer.
+    the scale is made coarser. ``shifts``: those that the weights were
+    trained with. Raises QuantizeError, naming the node, for what cannot be made integer.
     """
     folded = fold(model)
-    largest = _largest_currents(model, calibration_images) if calibration_images is not None else {}
-    scales = Scales(folded, largest)
+    largest = {} if calibration_images is None else largest_currents(model, calibration_images)
+    scales = Scales(folded, largest, shifts)
     weights: Arrays = {}
     for name, layer in folded.graph.layers.items():
         if isinstance(layer, Conv2d | Linear):
@@ -95,7 +103,7 @@ def _threshold(name: str, layer: Lif, real: Floats) -> npt.NDArray[np.int32]:
     return threshold.astype(np.int32)
 
 
-def _largest_currents(model: Model, images: npt.NDArray[np.uint8]) -> dict[str, Floats]:
+def largest_currents(model: Model, images: npt.NDArray[np.uint8]) -> dict[str, Floats]:
     """The largest absolute current per channel of each node of the integer graph, over ``images``."""
     into_conv, _ = norm_targets(model.graph)
     replaced = set(into_conv.values())  # their currents before the norm do not exist once it is folded

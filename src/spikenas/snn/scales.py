@@ -7,13 +7,14 @@ Nothing is ever multiplied to change a scale, so currents that meet must share o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, floor, log2
+from math import ceil, floor, log2, sqrt
 
 import numpy as np
 
+from spikenas.cost.cost import DEFAULT_SPIKE_RATE
 from spikenas.errors import QuantizeError
 from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Input, Kind, Lif, Linear, Mean, Output, Vote
-from spikenas.model import CURRENT_MAX, CURRENT_MIN, RIGHT_MAX, in_accumulator
+from spikenas.model import CURRENT_MAX, CURRENT_MIN, LEFT_MAX, RIGHT_MAX, in_accumulator
 from spikenas.snn.folding import Floats, Folded
 from spikenas.snn.left_shifts import best_lefts
 
@@ -23,6 +24,9 @@ BIAS_LIMIT = 2**14  # half of 16 bits, so that a current has room beside its bia
 SUM_LIMIT = 2**30  # half of 32 bits, likewise
 WIDEST_ALONE, WIDEST_SHARED = 2.0**8, 2.0**4
 TINY = 1e-30
+LEFT_SPARE = 3  # bits by which a layer may be coarser than others of as many bits that it meets
+CLIPPED_BITS = 5  # up to here the largest weights may be cut off, for the sake of all others
+CLIP_SHARES = np.geomspace(1.0, 0.15, 24)
 HAIR = 1e-6  # relative: weights in float32 miss the quotients that were meant by less
 
 
@@ -30,10 +34,12 @@ class Scales:
     """Scales and shifts, found group by group from the input on.
 
     ``largest``: the largest current per channel seen at a node in calibration, to be kept within 16 bits.
+    ``shifts``: by layer, those that the weights were trained with; None: the best ones.
     """
 
-    def __init__(self, folded: Folded, largest: Mapping[str, Floats]) -> None:
+    def __init__(self, folded: Folded, largest: Mapping[str, Floats], shifts: Mapping[str, int] | None = None) -> None:
         self.folded, self.graph, self.largest = folded, folded.graph, largest
+        self._given = shifts
         self.groups = tied_groups(self.graph)
         self._scales: dict[str, Floats] = {}
         self._shifts: dict[str, int] = {}
@@ -59,14 +65,22 @@ class Scales:
         self.scale(name)
         return self._shifts[name]
 
+    def shifts(self) -> Mapping[str, int]:
+        """The shifts of all layers."""
+        return {name: self.shift(name) for name in self.folded.layers}
+
     def fine_weight(self, name: str) -> Floats:
         """Weights that take the integers of the layer's input to real units."""
-        layer, weight = self.graph[name], self.folded.layers[name].weight
+        weight = self.folded.layers[name].weight
+        fine: Floats = weight * self.input_scale(name).reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
+        return fine
+
+    def input_scale(self, name: str) -> Floats:
+        """[out, in]: real units per integer of the input that each of a layer's weights meets."""
+        layer, outputs = self.graph[name], len(self.folded.layers[name].weight)
         scale = self.scale(self.graph.sources[name][0].source)
         groups = layer.groups if isinstance(layer, Conv2d) else 1
-        per_input = np.repeat(scale.reshape(groups, -1), len(weight) // groups, axis=0)
-        fine: Floats = weight * per_input.reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
-        return fine
+        return np.repeat(scale.reshape(groups, -1), outputs // groups, axis=0)
 
     # --- nodes whose scale is no choice ------------------------------------------------------------------
 
@@ -122,20 +136,27 @@ class Scales:
         natural = {name: self._natural(name) for name in layers}
         stored = not all(in_accumulator(self.graph, name) for name in group)
         least = {name: self._least_shift(name, natural[name]) if stored else 0 for name in layers}
-        wanted = [natural[name] * 2.0 ** least[name] for name in layers]
+        fine = [natural[name] for name in layers]
         floors = self._floors(group)
         if any(_needs_one_scale(self.graph, name) for name in group):
-            wanted = [array.max(keepdims=True) for array in wanted]
+            fine = [array.max(keepdims=True) for array in fine]
             floors = [array.max(keepdims=True) for array in floors]
-        lefts = best_lefts(wanted, [0 if least[name] else self._most_left(name, layers) for name in layers])
-        fitting = [array / 2.0**left for array, left in zip(wanted, lefts, strict=True)]
+        if self._given is None:
+            wanted = [array * 2.0 ** least[name] for array, name in zip(fine, layers, strict=True)]
+            most = [0 if least[name] else self._most_left(name, layers) for name in layers]
+            lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
+            least = {name: least[name] - left for name, left in zip(layers, lefts, strict=True)}
+        else:
+            least = {name: max(least[name], self._given[name]) if least[name] else self._given[name] for name in layers}
+        fitting = [array * 2.0 ** least[name] for array, name in zip(fine, layers, strict=True)]
         scale = np.max(np.broadcast_arrays(*fitting, *floors), axis=0)
         scale[scale == 0] = scale.max() or 1.0  # a channel that nothing enters
         scale = self._widened(group, scale)
         for name in group:
             self._scales[name] = np.broadcast_to(scale, self.graph.shapes[name][:1])
-        for name, left in zip(layers, lefts, strict=True):
-            self._shifts[name] = self._spare_shift(name, natural[name], least[name] - left)
+        for name in layers:
+            spare = self._spare_shift(name, natural[name], least[name])
+            self._shifts[name] = spare if self._given is None else least[name]
 
     def _widened(self, group: frozenset[str], scale: Floats) -> Floats:
         """The scale made so coarse that the thresholds of normed neurons, ``threshold / |g|``, fit their membranes.
@@ -155,13 +176,11 @@ class Scales:
         return scale
 
     def _natural(self, name: str) -> Floats:
-        """The finest scale at which the layer's weights fit their bits and its sums 32 bits."""
+        """The scale at which the layer's weights suit their bits best and its sums fit 32 bits."""
         layer = _weighted(self.graph, name)
         fine = np.abs(self.fine_weight(name)).reshape(len(self.folded.layers[name].weight), -1)
         reach = self._reach(self.graph.sources[name][0].source)
-        natural: Floats = np.maximum(
-            fine.max(axis=1) / largest_weight(layer.weight_bits), fine.sum(axis=1) * reach / SUM_LIMIT
-        )
+        natural: Floats = np.maximum(best_steps(fine, layer.weight_bits), fine.sum(axis=1) * reach / SUM_LIMIT)
         return natural
 
     def _least_shift(self, name: str, natural: Floats) -> int:
@@ -179,15 +198,21 @@ class Scales:
         return RIGHT_MAX
 
     def _most_left(self, name: str, layers: list[str]) -> int:
-        """How far a layer of few bits may be shifted: until it is as coarse as with the bits of its group's finest.
+        """How far a layer may be shifted: as makes up for fewer bits than its group's finest has, and a little more.
 
-        What no spikes enter is stored in bytes, and shifted there.
+        Over real values weights are stored, and shifted, in bytes.
         """
         limits = {each: largest_weight(_weighted(self.graph, each).weight_bits) for each in layers}
-        layer, source = self.graph[name], self.graph.sources[name][0].source
-        gap = log2(max(limits.values()) / limits[name])
-        in_rows = self.graph.kinds[source] is Kind.SPIKES and not (isinstance(layer, Conv2d) and layer.groups > 1)
-        return ceil(gap) if in_rows else floor(gap)
+        if self.graph.kinds[self.graph.sources[name][0].source] is not Kind.SPIKES:
+            return floor(log2(largest_weight(8) / limits[name]))
+        return min(LEFT_MAX, ceil(log2(max(limits.values()) / limits[name])) + LEFT_SPARE)
+
+    def _noise(self, name: str) -> float:
+        """Standard deviation of a sum of rounded weights, in weight steps over 3.5; 1 where the sum is rounded."""
+        if self.graph.kinds[self.graph.sources[name][0].source] not in (Kind.SPIKES, Kind.COUNTS):
+            return 1.0
+        weight = self.folded.layers[name].weight
+        return max(1.0, sqrt(DEFAULT_SPIKE_RATE * weight.size / len(weight)))
 
     def _spare_shift(self, name: str, natural: Floats, least: int) -> int:
         """The largest shift at which the weights still fit; over spikes (rows are just added) none to the right."""
@@ -233,6 +258,29 @@ def tied_groups(graph: Graph) -> dict[str, frozenset[str]]:
             for member in merged:
                 group[member] = merged
     return {name: frozenset(members) for name, members in group.items()}
+
+
+def best_steps(magnitudes: Floats, bits: int) -> Floats:
+    """Per row of absolute weights [channels, n] the step at which rounding to ``bits`` bits errs least (in squares).
+
+    Of many bits that is the one at which the largest weight just fits; of few, one that cuts the largest off.
+
+    >>> best_steps(np.array([[0.7, 0.1, 0.3], [1.0, 0.5, 0.5]]), 4).round(3)
+    array([0.1  , 0.143])
+    """
+    limit = largest_weight(bits)
+    whole: Floats = magnitudes.max(axis=1) / limit
+    if bits > CLIPPED_BITS:
+        return whole
+    best, least = whole, np.full(len(whole), np.inf)
+    # Weights that lie on a grid already keep it: the largest is some number of its steps.
+    for share in (*CLIP_SHARES, *(limit / np.arange(1, limit))):
+        step = whole * share
+        safe = np.where(step > 0, step, 1.0)[:, None]
+        error = ((np.minimum(np.rint(magnitudes / safe), limit) * safe - magnitudes) ** 2).sum(axis=1)
+        best = np.where(error < least * (1.0 - HAIR), step, best)
+        least = np.minimum(error, least)
+    return best
 
 
 def largest_weight(bits: int) -> int:

@@ -16,6 +16,7 @@ from spikenas.snn.allocator import keep_freed_memory
 from spikenas.snn.evaluate import check_split
 from spikenas.snn.hardware import threads, threads_for
 from spikenas.snn.learning_curve import BatchStats, EpochStats, TrainResult, TrainState, best_epoch
+from spikenas.snn.network import Network
 from spikenas.snn.train_config import TrainConfig
 from spikenas.snn.training_run import TrainingRun, Unsound
 
@@ -32,6 +33,7 @@ def train(
     config: TrainConfig,
     *,
     start: Model | None = None,
+    build: Callable[..., Network] = Network,
     resume: TrainState | None = None,
     stop_after: int | None = None,
     on_epoch: Callable[[EpochStats], None] | None = None,
@@ -41,6 +43,7 @@ def train(
 ) -> TrainResult:
     """Train a network of ``graph``, from fresh weights, from those of ``start``, or on from ``resume``.
 
+    ``build`` makes the network, by default a Network.
     ``stop_after`` ends after that many epochs of the schedule, to be resumed. ``on_state`` is given the state after
     each epoch; what it keeps stays valid whatever happens next. Callbacks may raise: nothing is left half done.
     Where the loss is no number or a neuron stops firing, ``on_fallback`` is told which, and the training goes on from
@@ -55,7 +58,7 @@ def train(
         raise TrainError("the weights to start from are another network's: give those of the same genotype")
     keep_freed_memory()
     with threads(threads_for(graph, config)):
-        run = TrainingRun(graph, train_split, val_split, config, start)
+        run = TrainingRun(graph, train_split, val_split, config, start, build)
         if resume is not None:
             run.restore(resume)
         while not run.is_over and run.epoch < (stop_after or config.epochs):

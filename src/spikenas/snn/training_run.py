@@ -37,8 +37,16 @@ class Unsound(Exception):
 class TrainingRun:
     """See :func:`spikenas.snn.train.train`, which drives it."""
 
-    def __init__(self, graph: Graph, train_split: Split, val_split: Split, config: TrainConfig, start: Model | None):
-        self.config, self.val_split = config, val_split
+    def __init__(
+        self,
+        graph: Graph,
+        train_split: Split,
+        val_split: Split,
+        config: TrainConfig,
+        start: Model | None,
+        build: Callable[..., Network] = Network,
+    ):
+        self.config, self.val_split, self.build = config, val_split, build
         self.workers, self.device = Workers(), device_of(config)
         self.bfloat16 = uses_bfloat16(graph, config, self.device)
         self.network = self._new_network(graph if start is None else start.graph)
@@ -186,7 +194,7 @@ class TrainingRun:
 
     def _new_network(self, graph: Graph) -> Network:
         c = self.config
-        return Network(graph, neuron=c.neuron, dropout=c.dropout, learn_decay=c.learn_decay, seed=c.seed)
+        return self.build(graph, neuron=c.neuron, dropout=c.dropout, learn_decay=c.learn_decay, seed=c.seed)
 
     # --- out and in again ---------------------------------------------------------------------------------
 

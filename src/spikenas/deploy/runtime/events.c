@@ -174,6 +174,7 @@ void spk_gather(const spk_term *term, unsigned t, int y, int x, spk_events *even
 /* Adds what one pixel's spikes contribute through tap `tap` of `taps`. */
 static void scatter_pixel(const spk_term *term, const uint8_t *pixel, unsigned tap, unsigned taps, spk_sums *sums) {
     const int8_t *weights = (const int8_t *)term->weights;
+    const int32_t factor = (int32_t)1 << term->left;
     unsigned base = 0;
     for (unsigned unit = term->units; unit != 0; --unit, base += 32, pixel += term->unit_bytes) {
         uint32_t spikes = load(pixel, term->unit_bytes);
@@ -186,7 +187,7 @@ static void scatter_pixel(const spk_term *term, const uint8_t *pixel, unsigned t
             const unsigned out = ((channel * term->reciprocal) >> 16) * term->group_out;
             const int8_t *row = weights + (tap * term->channels + channel) * term->group_out;
             for (unsigned k = 0; k < term->group_out; ++k) {
-                spk_add(sums, out + k, row[k]);
+                spk_add(sums, out + k, row[k] * factor);
             }
         }
     }
