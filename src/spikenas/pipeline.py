@@ -29,7 +29,9 @@ from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import RunFolder, open_run
+from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
+from spikenas.run.report_again import keep_page
 from spikenas.run.search_stage import SearchTask, budget_of, search_networks
 from spikenas.run.store import RunStore, open_store
 from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network, training_of_search
@@ -217,7 +219,7 @@ def run(
             seconds=store.stages(),
             report=folder.report,
         )
-        _write(folder, settings, summary, trials, graph)
+        _write(folder, settings, summary, trials, graph, integer, judged.spike_rates)
     return summary
 
 
@@ -252,7 +254,13 @@ def _timed(store: RunStore, stage: str) -> Iterator[None]:
 
 
 def _write(
-    folder: RunFolder, settings: RunSettings, summary: RunSummary, trials: tuple[Trial, ...], graph: Graph
+    folder: RunFolder,
+    settings: RunSettings,
+    summary: RunSummary,
+    trials: tuple[Trial, ...],
+    graph: Graph,
+    integer: IntegerModel,
+    spike_rates: Mapping[str, float],
 ) -> None:
     """The report, and the summary as JSON."""
     page = ReportData(
@@ -272,7 +280,9 @@ def _write(
         command=command_line(settings, folder.path),
         curve=read_json(folder.curve),
         trials=[trial_to_dict(trial) for trial in trials],
+        quantized=read_quantized(folder.path),
     )
+    keep_page(folder.path, page, dict(spike_rates), integer.graph)
     write_report(page, folder.report)
     write_json(folder.summary, plain(summary))
 

@@ -15,6 +15,7 @@ from spikenas.cli import (
     dense_verbs,
     export_verbs,
     inspect_verbs,
+    quantize_verbs,
     run_verbs,
     search_verbs,
     study_verbs,
@@ -55,6 +56,7 @@ app.command()(search_verbs.search)
 app.command()(train_verbs.train)
 app.command()(train_verbs.evaluate)
 app.command()(analyze_verbs.analyze)
+app.command()(quantize_verbs.quantize)
 app.command()(inspect_verbs.cost)
 app.command()(inspect_verbs.spaces)
 app.command()(inspect_verbs.targets)

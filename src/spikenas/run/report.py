@@ -18,6 +18,7 @@ from markupsafe import Markup
 import spikenas
 from spikenas.cost.cost import CODE_ROW, Cost, LayerCost
 from spikenas.run.artifacts import write_bytes
+from spikenas.run.report_bits import bits_section
 from spikenas.run.report_budget import budget_bars
 from spikenas.run.report_cells import blocks
 from spikenas.run.report_charts import Chart, curve_charts
@@ -40,7 +41,8 @@ def render_report(data: ReportData) -> str:
     """The page as one string of HTML."""
     curves, scatter = curve_charts(data.curve), trial_scatter(data)
     word, sentence = verdict(data)
-    charts = [*curves, *([scatter.chart] if scatter else [])]
+    bits = bits_section(data)
+    charts = [*curves, *([scatter.chart] if scatter else []), *([bits.chart] if bits else [])]
     return (
         _environment()
         .get_template("page.html")
@@ -61,6 +63,7 @@ def render_report(data: ReportData) -> str:
             draw=draw,
             memory=memory_map(data),
             scatter=scatter,
+            bits=bits,
             layers=_table(data.cost),
             page_data=_json(_page_data(data, charts, scatter)),
             bokeh=Markup("\n".join(Resources("inline", components=["bokeh"], log_level="warn").js_raw)),

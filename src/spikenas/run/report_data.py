@@ -32,6 +32,7 @@ class ReportData:
         trials: a row per trial, as :func:`spikenas.search.trial.trial_to_dict` makes them; read are ``number``,
             ``genotype``, ``measure``, ``state``, ``epochs``, ``score``, ``accuracy``, ``flash_bytes``, ``ram_bytes``,
             ``energy_nj``, ``latency_ms`` and ``reason``, each of which may be missing or None.
+        quantized: a row per setting, as ``spikenas quantize`` writes them (:mod:`spikenas.run.quantization`).
     """
 
     title: str
@@ -50,3 +51,4 @@ class ReportData:
     command: str
     curve: Sequence[Row] = ()
     trials: Sequence[Row] = ()
+    quantized: Sequence[Row] = ()

@@ -1,0 +1,78 @@
+"""spikenas quantize: a run's network at other bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cost.budget import parse_bytes
+from spikenas.errors import InputError
+from spikenas.run.artifacts import plain
+
+if TYPE_CHECKING:
+    from spikenas.run.quantization import Quantized
+
+
+def quantize(
+    run: Annotated[Path, typer.Argument(help="Folder of a run with a trained network.")],
+    bits: Annotated[
+        str | None, typer.Option("--bits", help="2 to 8, or a comma-separated list, one for each layer with weights.")
+    ] = None,
+    flash: Annotated[
+        str | None, typer.Option("--flash", help="Choose bits by sensitivity to fit, such as 64KB.")
+    ] = None,
+    membrane_bits: Annotated[
+        str | None, typer.Option("--membrane-bits", help="8, 12, 16, 32, or auto: by calibrated ranges.")
+    ] = None,
+    qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of training on with rounded weights.")] = 0,
+    target: Annotated[str | None, typer.Option("--target", help="Device; default the run's.")] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="Training images for calibration.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; default in the run's.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantize a trained network to other bits, and measure the integer network on the whole test set.
+
+    Example: `spikenas quantize runs/demo --flash 24KB --qat 5`
+    """
+    wanted = None if bits is None else _numbers(bits)
+    flash_bytes = None if flash is None else parse_bytes(flash)
+    from spikenas.cli.progress import RunProgress
+    from spikenas.run.quantization import QuantizeSettings, quantize_run
+    from spikenas.run.report_again import refresh_report
+
+    width = int(membrane_bits) if membrane_bits and membrane_bits.isdecimal() else membrane_bits
+    settings = QuantizeSettings(wanted, flash_bytes, width, qat, images, target, seed)
+    with RunProgress() as progress:
+        result = quantize_run(run, settings, progress, out)
+        refresh_report(run)
+    if as_json:
+        return print_json(plain(result) | {"points_lost": result.points_lost})
+    _print(result)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--bits {text}: give whole numbers of 2 to 8, such as 8 or 8,4,4,8") from error
+
+
+def _print(result: Quantized) -> None:
+    rows = [
+        ["bits", ", ".join(f"{name} {bits}" for name, bits in result.bits.items())],
+        ["membranes", ", ".join(f"{name} {bits}" for name, bits in result.membranes.items())],
+        ["flash", f"{result.flash_bytes:,} bytes"],
+        ["RAM", f"{result.ram_bytes:,} bytes"],
+        ["test accuracy, float", f"{100 * result.float_accuracy:.2f}%"],
+        [
+            "test accuracy, integer",
+            f"{100 * result.integer_accuracy:.2f}% of {result.test_images:,} images, {result.points_lost:.2f} lost",
+        ],
+        ["changed spikes", ", ".join(f"{name} {100 * share:.2f}%" for name, share in result.flips.items())],
+    ]
+    print_table(f"quantized: {result.label}", ["", ""], rows)
+    print(f"model   {result.model}")

@@ -1,0 +1,256 @@
+"""A finished run's network at other bits: after training or with a short one, and what that costs and gains.
+
+Each setting leaves ``RUN/quantized/LABEL/integer.safetensors`` and ``quantized.json``; the report of the run reads the
+latter. Calibration and fine-tuning see training images, decisions validation images, and only the figures at the end
+are of test images, all of them, by the integer network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from spikenas.cost.budget import format_bytes
+from spikenas.cost.cost import estimate
+from spikenas.cost.memory import Schedule
+from spikenas.cost.target import Target, load_target
+from spikenas.data.datasets import Dataset, load_dataset
+from spikenas.data.split import thin
+from spikenas.errors import InputError, NothingFits, QuantizeError, RunError
+from spikenas.model import IntegerModel, Model
+from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
+from spikenas.run.folder import RunFolder, open_run, read_run
+from spikenas.snn.bit_choice import choose_bits, least_flash
+from spikenas.snn.evaluate import evaluate
+from spikenas.snn.flips import flipped_spikes
+from spikenas.snn.integer_network import predict
+from spikenas.snn.learning_curve import BatchStats, EpochStats
+from spikenas.snn.network import from_model
+from spikenas.snn.precision import (
+    MEMBRANE_BITS,
+    bits_by_layer,
+    bits_of_list,
+    bytes_by_bits,
+    model_with_bits,
+    neuron_layers,
+)
+from spikenas.snn.qat import fine_tune, qat_config
+from spikenas.snn.quantize import quantize
+from spikenas.snn.ranges import MembraneRange, WeightRange, choose_widths, membrane_ranges, weight_ranges
+from spikenas.snn.sensitivity import SENSITIVITY_IMAGES, Sensitivity, noise_table, sensitivities
+
+CALIBRATION_IMAGES = 1000
+FLIP_IMAGES = 200
+AUTO = "auto"
+QUANTIZED_FOLDER, RESULT_FILE, MODEL_FILE = "quantized", "quantized.json", "integer.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeSettings:
+    """How to quantize: ``bits`` (one number, or one by layer) or ``flash_bytes`` (bits are chosen), or neither: the
+    run's own bits. ``membrane_bits``: 8, 12, 16, 32, "auto", or None for the network's own. ``qat_epochs`` 0: none."""
+
+    bits: tuple[int, ...] | None = None
+    flash_bytes: int | None = None
+    membrane_bits: int | str | None = None
+    qat_epochs: int = 0
+    calibration_images: int = CALIBRATION_IMAGES
+    target: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.bits is not None and self.flash_bytes is not None:
+            raise InputError("--bits and --flash: bits are either given or chosen, give one of the two")
+        if self.membrane_bits not in (None, AUTO, *MEMBRANE_BITS):
+            widths = ", ".join(map(str, MEMBRANE_BITS))
+            raise InputError(f"--membrane-bits {self.membrane_bits}: choose {widths} or {AUTO}")
+
+    @property
+    def label(self) -> str:
+        """A folder's name for these settings.
+
+        >>> QuantizeSettings((8, 4), qat_epochs=3).label, QuantizeSettings(flash_bytes=65536).label
+        ('b8.4-qat3', 'flash65536')
+        """
+        words = "own" if self.bits is None else f"b{'.'.join(map(str, self.bits))}"
+        parts = [f"flash{self.flash_bytes}" if self.flash_bytes is not None else words]
+        parts += [f"m{self.membrane_bits}"] if self.membrane_bits is not None else []
+        parts += [f"qat{self.qat_epochs}"] if self.qat_epochs else []
+        return "-".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A network at some bits: figures over the whole test set, of the integer network.
+
+    ``flips``: share of spikes that differ from the float network's, layer by layer, given equal inputs (of the weights
+    that were quantized, so after any fine-tuning).
+    """
+
+    label: str
+    bits: Mapping[str, int]
+    membranes: Mapping[str, int]
+    qat_epochs: int
+    target: str
+    flash_bytes: int
+    ram_bytes: int
+    test_images: int
+    float_accuracy: float
+    integer_accuracy: float
+    flips: Mapping[str, float]
+    sensitivity: tuple[Sensitivity, ...]
+    weights: tuple[WeightRange, ...]
+    membrane_ranges: tuple[MembraneRange, ...]
+    model: Path
+
+    @property
+    def points_lost(self) -> float:
+        """Percentage points of test accuracy against the float network as it was trained."""
+        return 100 * (self.float_accuracy - self.integer_accuracy)
+
+
+class Observer(Protocol):
+    """Is told what goes on; a part of the pipeline's."""
+
+    def stage(self, name: str, detail: str) -> None: ...
+    def message(self, text: str) -> None: ...
+    def batch(self, stats: BatchStats) -> None: ...
+    def epoch(self, stats: EpochStats) -> None: ...
+
+
+def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out: Path | None = None) -> Quantized:
+    """Quantize the trained network of the run in folder ``run``; files go to ``out``, by default into the run.
+
+    Raises QuantizeError for layers that cannot be made integer and bits that make no sense, NothingFits for an
+    unreachable flash budget, RunError for a folder without a trained network.
+    """
+    there = read_run(run)
+    model = load_model(there.model)
+    target = load_target(settings.target or there.settings["target"])
+    _check_reachable(model, settings, target)
+    with open_run(run, there.settings) as folder:
+        dataset = _dataset(folder, observer)
+        result, integer = quantize_model(model, dataset, settings, target, observer)
+        place = out or folder.path / QUANTIZED_FOLDER / settings.label
+        place.mkdir(parents=True, exist_ok=True)
+        save_model(place / MODEL_FILE, integer)
+        result = replace(result, model=place / MODEL_FILE)
+        write_json(place / RESULT_FILE, plain(result) | {"points_lost": result.points_lost})
+    return result
+
+
+def quantize_model(
+    model: Model, dataset: Dataset, settings: QuantizeSettings, target: Target, observer: Observer
+) -> tuple[Quantized, IntegerModel]:
+    """The network at the settings' bits, measured on the whole test set."""
+    rng = np.random.default_rng(settings.seed)
+    calibration = thin(dataset.train, settings.calibration_images, rng).images
+    bits, sensitivity = _bits(model, dataset, settings, target, calibration, observer)
+    membranes = _membranes(model, bits, settings, calibration)
+    wanted, shifts = model_with_bits(model, bits, membranes), None
+    float_accuracy = evaluate(from_model(model), dataset.test).accuracy
+    if settings.qat_epochs:
+        observer.stage("fine-tune", f"{settings.qat_epochs} epochs with rounded weights")
+        config = qat_config(settings.qat_epochs, seed=settings.seed)
+        tuned = fine_tune(
+            wanted,
+            dataset.train,
+            dataset.val,
+            config,
+            calibration=calibration,
+            on_epoch=observer.epoch,
+            on_batch=observer.batch,
+        )
+        wanted, shifts = tuned.model, tuned.shifts
+    observer.stage("evaluate", f"{len(dataset.test)} test images, integers")
+    integer = quantize(wanted, calibration, shifts=shifts)
+    hits = predict(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
+    cost = estimate(integer.graph, target)
+    result = Quantized(
+        label=settings.label,
+        bits=bits_by_layer(integer),
+        membranes={name: lif.membrane_bits for name, lif in neuron_layers(integer.graph).items()},
+        qat_epochs=settings.qat_epochs,
+        target=target.name,
+        flash_bytes=cost.flash_bytes,
+        ram_bytes=cost.ram_bytes,
+        test_images=len(dataset.test),
+        float_accuracy=float_accuracy,
+        integer_accuracy=float(np.mean(hits)),
+        flips=flipped_spikes(wanted, integer, calibration[:FLIP_IMAGES]),
+        sensitivity=tuple(sensitivity),
+        weights=tuple(weight_ranges(integer)),
+        membrane_ranges=tuple(membrane_ranges(integer, calibration)),
+        model=Path(MODEL_FILE),
+    )
+    return result, integer
+
+
+def read_quantized(run: Path) -> list[dict[str, Any]]:
+    """The results of all settings in a run's folder, largest flash first, as JSON has them."""
+    files = sorted((run / QUANTIZED_FOLDER).glob(f"*/{RESULT_FILE}"))
+    found: list[dict[str, Any]] = [read_json(file) for file in files]
+    return sorted(found, key=lambda row: (-row["flash_bytes"], row["label"]))
+
+
+def _check_reachable(model: Model, settings: QuantizeSettings, target: Target) -> None:
+    """Refuse before data are loaded."""
+    if settings.bits is not None:
+        bits_of_list(model.graph, settings.bits, target)
+    if settings.flash_bytes is not None and (least := least_flash(model.graph, target)) > settings.flash_bytes:
+        raise NothingFits(
+            f"flash budget {format_bytes(settings.flash_bytes)}: this network needs {least:,} bytes at the fewest "
+            "bits; raise --flash, or search for a smaller network with spikenas run"
+        )
+
+
+def _dataset(folder: RunFolder, observer: Observer) -> Dataset:
+    told = folder.settings
+    for name in ("data", "seed", "limit"):
+        if name not in told:
+            raise RunError(f"{folder.path}: its settings name no {name}; give the folder of a spikenas run")
+    return load_dataset(told["data"], seed=told["seed"], limit=told["limit"], progress=observer.message)
+
+
+def _bits(
+    model: Model,
+    dataset: Dataset,
+    settings: QuantizeSettings,
+    target: Target,
+    calibration: np.ndarray[Any, np.dtype[np.uint8]],
+    observer: Observer,
+) -> tuple[dict[str, int], list[Sensitivity]]:
+    """Bits by layer, and the sensitivities where they were measured to choose them."""
+    if settings.flash_bytes is None:
+        own = bits_by_layer(model)
+        return (own if settings.bits is None else bits_of_list(model.graph, settings.bits, target)), []
+    sizes = bytes_by_bits(model.graph, target)
+    layers = [name for name, size in sizes.items() if min(size.values()) < max(size.values())]
+    judged = thin(dataset.val, SENSITIVITY_IMAGES, np.random.default_rng(settings.seed))
+    observer.stage("sensitivity", f"{len(layers)} layers on {len(judged)} validation images")
+    found = sensitivities(model, layers, judged, calibration, observer.message)
+    return choose_bits(model.graph, noise_table(found), target, settings.flash_bytes), found
+
+
+def _membranes(
+    model: Model,
+    bits: Mapping[str, int],
+    settings: QuantizeSettings,
+    calibration: np.ndarray[Any, np.dtype[np.uint8]],
+) -> dict[str, int]:
+    """Membrane bits by Lif."""
+    lifs = neuron_layers(model.graph)
+    if settings.membrane_bits is None:
+        return {name: lif.membrane_bits for name, lif in lifs.items()}
+    if settings.membrane_bits != AUTO:
+        return dict.fromkeys(lifs, int(settings.membrane_bits))
+    wide = quantize(model_with_bits(model, bits, dict.fromkeys(lifs, 16)), calibration)
+    stored = estimate(wide.graph, load_target(settings.target or "cortex-m4")).plan.schedule is Schedule.STEP_MAJOR
+    return choose_widths(membrane_ranges(wide, calibration), wide.graph, stored)
+
+
+__all__ = ["QuantizeError", "QuantizeSettings", "Quantized", "quantize_model", "quantize_run", "read_quantized"]
