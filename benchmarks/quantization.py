@@ -45,7 +45,7 @@ class Quiet:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
-    parser.add_argument("--qat", type=int, default=5, help="epochs of fine-tuning")
+    parser.add_argument("--qat", type=int, default=5, help="epochs of fine-tuning; 0: without")
     parser.add_argument("--flips", type=int, default=500, help="test images on which changed spikes are counted")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -89,9 +89,13 @@ def accuracy_table(model: Model, dataset: Dataset, target: str, epochs: int, see
     found: dict[str, Quantized] = {}
     curves: dict[str, list[float]] = {}
     for name, settings in rows:
+        if name.endswith("QAT") and not epochs:
+            continue
         found[name] = _row(name, model, dataset, settings, found, curves)
     mixed = replace(base, flash_bytes=found["4 bits"].flash_bytes)
     for name, settings in (("mixed", mixed), ("mixed, QAT", replace(mixed, qat_epochs=epochs))):
+        if name.endswith("QAT") and not epochs:
+            continue
         name = f"{name}, at the bytes of 4 bits"
         found[name] = _row(name, model, dataset, settings, found, curves)
         print(f"\n{name}: " + ", ".join(f"{layer} {bits}" for layer, bits in found[name].bits.items()) + "\n")

@@ -10,7 +10,10 @@ import pytest
 
 from spikenas import reference
 from spikenas.cli.main import main
+from spikenas.cost.cost import estimate
+from spikenas.cost.target import load_target
 from spikenas.data.datasets import load_dataset
+from spikenas.graph import Conv2d, Linear
 from spikenas.run.artifacts import load_integer_model
 from spikenas.run.store import SqliteStore
 
@@ -83,6 +86,45 @@ def test_export(finished: Path, tmp_path: Path, to: str, written: str) -> None:
     out = tmp_path / Path(written).parts[0]
     assert main(["export", str(finished), "--to", to, "--out", str(out)]) == 0
     assert (tmp_path / written).stat().st_size > 1000
+
+
+def test_quantize_leaves_a_network_its_figures_and_a_section_of_the_report(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["quantize", str(finished), "--bits", "4", "--qat", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    model = load_integer_model(finished / "quantized" / "b4-qat1" / "integer.safetensors")
+    test = load_dataset("digits").test
+    accuracy = float(np.mean(reference.run(model, test.images).outputs.argmax(1) == test.labels))
+    assert result["integer_accuracy"] == accuracy
+    assert result["test_images"] == len(test)
+    assert result["flash_bytes"] == estimate(model.graph, load_target("cortex-m4")).flash_bytes
+    layers = {name: layer for name, layer in model.graph.layers.items() if isinstance(layer, Conv2d | Linear)}
+    assert result["bits"] == {name: layer.weight_bits for name, layer in layers.items()}
+    assert set(result["bits"].values()) <= {4, 8}
+    assert "b4-qat1" in (finished / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--bits", "9"], 2, "--bits 9: integers take 2 to 8 bits"),
+        (["--bits", "8,8"], 2, "--bits with 2 numbers: this network has"),
+        (["--bits", "eight"], 2, "give whole numbers of 2 to 8"),
+        (["--bits", "4", "--flash", "64KB"], 2, "give one of the two"),
+        (["--membrane-bits", "9"], 2, "choose 8, 12, 16, 32 or auto"),
+        (["--flash", "1KB"], 3, "bytes at the fewest bits; raise --flash"),
+    ],
+)
+def test_quantize_refuses_in_one_line(
+    finished: Path, options: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["quantize", str(finished), *options]) == code
+    message = capsys.readouterr().err.strip().splitlines()
+    assert len(message) == 1
+    assert words in message[0]
 
 
 def test_an_exported_network_comes_back(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

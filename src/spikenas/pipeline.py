@@ -29,6 +29,7 @@ from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import RunFolder, open_run
+from spikenas.run.integer_predict import predict_integers
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
@@ -40,7 +41,6 @@ from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
-from spikenas.snn.integer_network import predict
 from spikenas.snn.network import from_model
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
@@ -192,7 +192,7 @@ def run(
         with _timed(store, "evaluate"):
             observer.stage("evaluate", f"{len(dataset.test)} test images")
             judged = evaluate(from_model(model), dataset.test)
-            correct = predict(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
+            correct = predict_integers(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
         cost = estimate(
             integer.graph,
             target,

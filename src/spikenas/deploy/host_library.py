@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -85,6 +87,18 @@ def host_library(
     flags: Sequence[str] = FAST,
 ) -> Iterator[HostLibrary]:
     """Write, compile and load a model; the files are gone afterwards. Raises MissingTool, QuantizeError."""
+    with _compiled(model, schedule, kernels, flags) as (plan, path):
+        yield HostLibrary(model, plan, path)
+
+
+@contextmanager
+def _compiled(
+    model: IntegerModel,
+    schedule: Schedule | None = None,
+    kernels: Kernels = Kernels.FAST,
+    flags: Sequence[str] = FAST,
+) -> Iterator[tuple[MemoryPlan, Path]]:
+    """The plan, and the file of the library."""
     with tempfile.TemporaryDirectory(prefix="spikenas-") as name:
         folder = Path(name) / "firmware"
         plan = write_firmware(model, folder, schedule=schedule, kernels=kernels)
@@ -92,10 +106,18 @@ def host_library(
         (folder / "host.c").write_text(source, encoding="utf-8")
         output = Path(name) / "network.so"
         compile_sources(folder, output, kernels, [*flags, PROBE, "-shared", "-fPIC"], "host.c")
-        yield HostLibrary(model, plan, output)
+        yield plan, output
 
 
-def predict(model: IntegerModel, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """Integer logits [N, classes] of uint8 images, bit for bit those of :func:`spikenas.reference.run`."""
-    with host_library(model) as library:
-        return library.predict(images)
+def predict(model: IntegerModel, images: npt.NDArray[np.uint8], *, threads: int = 1) -> npt.NDArray[np.int32]:
+    """Integer logits [N, classes] of uint8 images, bit for bit those of :func:`spikenas.reference.run`.
+
+    Each of ``threads`` works on its own copy of the library, since a copy has one arena.
+    """
+    threads = max(1, min(threads, len(images)))
+    with _compiled(model) as (plan, path):
+        copies = [path, *(shutil.copy(path, path.with_name(f"network{i}.so")) for i in range(1, threads))]
+        libraries = [HostLibrary(model, plan, copy) for copy in copies]
+        with ThreadPoolExecutor(threads) as pool:  # ctypes lets go of the interpreter while C runs
+            parts = pool.map(HostLibrary.predict, libraries, np.array_split(images, threads))
+            return np.concatenate(list(parts))

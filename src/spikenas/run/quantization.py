@@ -24,10 +24,10 @@ from spikenas.errors import InputError, NothingFits, QuantizeError, RunError
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
 from spikenas.run.folder import RunFolder, open_run, read_run
+from spikenas.run.integer_predict import predict_integers
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.flips import flipped_spikes
-from spikenas.snn.integer_network import predict
 from spikenas.snn.learning_curve import BatchStats, EpochStats
 from spikenas.snn.network import from_model
 from spikenas.snn.precision import (
@@ -168,7 +168,7 @@ def quantize_model(
         wanted, shifts = tuned.model, tuned.shifts
     observer.stage("evaluate", f"{len(dataset.test)} test images, integers")
     integer = quantize(wanted, calibration, shifts=shifts)
-    hits = predict(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
+    hits = predict_integers(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
     cost = estimate(integer.graph, target)
     result = Quantized(
         label=settings.label,
