@@ -116,7 +116,7 @@ def predict(model: IntegerModel, images: npt.NDArray[np.uint8], *, threads: int 
     """
     threads = max(1, min(threads, len(images)))
     with _compiled(model) as (plan, path):
-        copies = [path, *(shutil.copy(path, path.with_name(f"network{i}.so")) for i in range(1, threads))]
+        copies = [path, *(Path(shutil.copy(path, path.with_name(f"network{i}.so"))) for i in range(1, threads))]
         libraries = [HostLibrary(model, plan, copy) for copy in copies]
         with ThreadPoolExecutor(threads) as pool:  # ctypes lets go of the interpreter while C runs
             parts = pool.map(HostLibrary.predict, libraries, np.array_split(images, threads))

@@ -16,11 +16,11 @@ import numpy as np
 
 from spikenas.cost.budget import format_bytes
 from spikenas.cost.cost import estimate
-from spikenas.cost.memory import Schedule
+from spikenas.cost.memory import Schedule, plan_memory
 from spikenas.cost.target import Target, load_target
 from spikenas.data.datasets import Dataset, load_dataset
 from spikenas.data.split import thin
-from spikenas.errors import InputError, NothingFits, QuantizeError, RunError
+from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
 from spikenas.run.folder import RunFolder, open_run, read_run
@@ -151,7 +151,7 @@ def quantize_model(
     calibration = thin(dataset.train, settings.calibration_images, rng).images
     bits, sensitivity = _bits(model, dataset, settings, target, calibration, observer)
     membranes = _membranes(model, bits, settings, calibration)
-    wanted, shifts = model_with_bits(model, bits, membranes), None
+    wanted, grid = model_with_bits(model, bits, membranes), None
     float_accuracy = evaluate(from_model(model), dataset.test).accuracy
     if settings.qat_epochs:
         observer.stage("fine-tune", f"{settings.qat_epochs} epochs with rounded weights")
@@ -165,9 +165,9 @@ def quantize_model(
             on_epoch=observer.epoch,
             on_batch=observer.batch,
         )
-        wanted, shifts = tuned.model, tuned.shifts
+        wanted, grid = tuned.model, tuned.grid
     observer.stage("evaluate", f"{len(dataset.test)} test images, integers")
-    integer = quantize(wanted, calibration, shifts=shifts)
+    integer = quantize(wanted, calibration, grid=grid)
     hits = predict_integers(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
     cost = estimate(integer.graph, target)
     result = Quantized(
@@ -249,8 +249,5 @@ def _membranes(
     if settings.membrane_bits != AUTO:
         return dict.fromkeys(lifs, int(settings.membrane_bits))
     wide = quantize(model_with_bits(model, bits, dict.fromkeys(lifs, 16)), calibration)
-    stored = estimate(wide.graph, load_target(settings.target or "cortex-m4")).plan.schedule is Schedule.STEP_MAJOR
-    return choose_widths(membrane_ranges(wide, calibration), wide.graph, stored)
-
-
-__all__ = ["QuantizeError", "QuantizeSettings", "Quantized", "quantize_model", "quantize_run", "read_quantized"]
+    stored = plan_memory(wide.graph).schedule is Schedule.STEP_MAJOR
+    return choose_widths(membrane_ranges(wide, calibration), stored=stored)

@@ -18,8 +18,6 @@ multiplication per value the threshold absorbs here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -30,7 +28,7 @@ from spikenas.model import CURRENT_MAX, IntegerModel, Model, norm_targets
 from spikenas.snn.bounds import reaches
 from spikenas.snn.folding import Floats, Folded, fold
 from spikenas.snn.network import from_model, normalize
-from spikenas.snn.scales import HAIR, Scales, largest_threshold, largest_weight
+from spikenas.snn.scales import HAIR, Grid, Scales, largest_threshold, largest_weight
 
 Arrays = dict[str, npt.NDArray[np.int32]]
 
@@ -39,17 +37,17 @@ def quantize(
     model: Model,
     calibration_images: npt.NDArray[np.uint8] | None = None,
     *,
-    shifts: Mapping[str, int] | None = None,
+    grid: Grid | None = None,
 ) -> IntegerModel:
     """The integer model of a trained float model, each layer at its own ``weight_bits``.
 
     ``calibration_images`` uint8 [N, C, H, W], from the training split only: where their currents would leave 16 bits,
-    the scale is made coarser. ``shifts``: those that the weights were
-    trained with. Raises QuantizeError, naming the node, for what cannot be made integer.
+    the scale is made coarser. ``grid``: what the weights were trained
+    on. Raises QuantizeError, naming the node, for what cannot be made integer.
     """
     folded = fold(model)
     largest = {} if calibration_images is None else largest_currents(model, calibration_images)
-    scales = Scales(folded, largest, shifts)
+    scales = Scales(folded, largest, grid)
     weights: Arrays = {}
     for name, layer in folded.graph.layers.items():
         if isinstance(layer, Conv2d | Linear):

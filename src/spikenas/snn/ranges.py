@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from spikenas.graph import Graph, Lif
+from spikenas.graph import Lif
 from spikenas.model import CURRENT_MAX, DECAY_ONE, IntegerModel, decay_q
 from spikenas.snn.bounds import Reach, reaches
 from spikenas.snn.integer_network import IntegerNetwork
@@ -76,14 +76,13 @@ def membrane_ranges(model: IntegerModel, images: npt.NDArray[np.uint8]) -> list[
     return [_range(model, name, lif, network, limits) for name, lif in neuron_layers(model.graph).items()]
 
 
-def choose_widths(ranges: list[MembraneRange], graph: Graph, stored: bool) -> dict[str, int]:
+def choose_widths(ranges: list[MembraneRange], *, stored: bool) -> dict[str, int]:
     """Membrane bits that cost nothing: the needed ones where a schedule stores membranes, 16 where it has none.
 
     ``stored``: whether the memory plan holds arrays of membranes. Without them a narrower one saves no memory and
     only takes the slower of the kernels.
     """
-    kept = {name: max(16, lif.membrane_bits) for name, lif in neuron_layers(graph).items()}
-    return {one.name: one.needs if stored or one.needs > 16 else 16 for one in ranges} or kept
+    return {one.name: one.needs if stored or one.needs > 16 else 16 for one in ranges}
 
 
 class _Watching(IntegerNetwork):

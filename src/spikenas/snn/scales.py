@@ -7,6 +7,7 @@ Nothing is ever multiplied to change a scale, so currents that meet must share o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import ceil, floor, log2, sqrt
 
 import numpy as np
@@ -30,16 +31,24 @@ CLIP_SHARES = np.geomspace(1.0, 0.15, 24)
 HAIR = 1e-6  # relative: weights in float32 miss the quotients that were meant by less
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """By layer: the shift of its sum, and per channel the real value of one more in an integer weight."""
+
+    shifts: Mapping[str, int]
+    steps: Mapping[str, Floats]
+
+
 class Scales:
     """Scales and shifts, found group by group from the input on.
 
     ``largest``: the largest current per channel seen at a node in calibration, to be kept within 16 bits.
-    ``shifts``: by layer, those that the weights were trained with; None: the best ones.
+    ``grid``: what the weights were trained on; None: what suits them best.
     """
 
-    def __init__(self, folded: Folded, largest: Mapping[str, Floats], shifts: Mapping[str, int] | None = None) -> None:
+    def __init__(self, folded: Folded, largest: Mapping[str, Floats], grid: Grid | None = None) -> None:
         self.folded, self.graph, self.largest = folded, folded.graph, largest
-        self._given = shifts
+        self.grid = grid
         self.groups = tied_groups(self.graph)
         self._scales: dict[str, Floats] = {}
         self._shifts: dict[str, int] = {}
@@ -65,9 +74,10 @@ class Scales:
         self.scale(name)
         return self._shifts[name]
 
-    def shifts(self) -> Mapping[str, int]:
-        """The shifts of all layers."""
-        return {name: self.shift(name) for name in self.folded.layers}
+    def chosen(self) -> Grid:
+        """The shifts of all layers, and the steps of their weights."""
+        shifts = {name: self.shift(name) for name in self.folded.layers}
+        return Grid(shifts, {name: self.scale(name) / 2.0**shift for name, shift in shifts.items()})
 
     def fine_weight(self, name: str) -> Floats:
         """Weights that take the integers of the layer's input to real units."""
@@ -141,13 +151,14 @@ class Scales:
         if any(_needs_one_scale(self.graph, name) for name in group):
             fine = [array.max(keepdims=True) for array in fine]
             floors = [array.max(keepdims=True) for array in floors]
-        if self._given is None:
+        if self.grid is None:
             wanted = [array * 2.0 ** least[name] for array, name in zip(fine, layers, strict=True)]
             most = [0 if least[name] else self._most_left(name, layers) for name in layers]
             lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
             least = {name: least[name] - left for name, left in zip(layers, lefts, strict=True)}
         else:
-            least = {name: max(least[name], self._given[name]) if least[name] else self._given[name] for name in layers}
+            given = self.grid.shifts
+            least = {name: max(least[name], given[name]) if least[name] else given[name] for name in layers}
         fitting = [array * 2.0 ** least[name] for array, name in zip(fine, layers, strict=True)]
         scale = np.max(np.broadcast_arrays(*fitting, *floors), axis=0)
         scale[scale == 0] = scale.max() or 1.0  # a channel that nothing enters
@@ -156,7 +167,7 @@ class Scales:
             self._scales[name] = np.broadcast_to(scale, self.graph.shapes[name][:1])
         for name in layers:
             spare = self._spare_shift(name, natural[name], least[name])
-            self._shifts[name] = spare if self._given is None else least[name]
+            self._shifts[name] = spare if self.grid is None else least[name]
 
     def _widened(self, group: frozenset[str], scale: Floats) -> Floats:
         """The scale made so coarse that the thresholds of normed neurons, ``threshold / |g|``, fit their membranes.
@@ -180,7 +191,8 @@ class Scales:
         layer = _weighted(self.graph, name)
         fine = np.abs(self.fine_weight(name)).reshape(len(self.folded.layers[name].weight), -1)
         reach = self._reach(self.graph.sources[name][0].source)
-        natural: Floats = np.maximum(best_steps(fine, layer.weight_bits), fine.sum(axis=1) * reach / SUM_LIMIT)
+        steps = best_steps(fine, layer.weight_bits) if self.grid is None else self.grid.steps[name]
+        natural: Floats = np.maximum(steps, fine.sum(axis=1) * reach / SUM_LIMIT)
         return natural
 
     def _least_shift(self, name: str, natural: Floats) -> int:
@@ -273,8 +285,7 @@ def best_steps(magnitudes: Floats, bits: int) -> Floats:
     if bits > CLIPPED_BITS:
         return whole
     best, least = whole, np.full(len(whole), np.inf)
-    # Weights that lie on a grid already keep it: the largest is some number of its steps.
-    for share in (*CLIP_SHARES, *(limit / np.arange(1, limit))):
+    for share in CLIP_SHARES:
         step = whole * share
         safe = np.where(step > 0, step, 1.0)[:, None]
         error = ((np.minimum(np.rint(magnitudes / safe), limit) * safe - magnitudes) ** 2).sum(axis=1)
