@@ -97,7 +97,7 @@ def test_one_number_spares_what_is_stored_in_bytes_and_lists_name_every_layer() 
         bits_of_list(graph, (8, 4), TARGET)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(SEEDS)
 def test_mixed_bits_are_the_best_of_all_that_fit(seed: int) -> None:
     graph, rng = four_layers(), np.random.default_rng(seed)
