@@ -48,7 +48,7 @@ def _by_noise(sizes: Mapping[str, Mapping[int, int]], noise: Noise) -> Iterator[
     front: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
     for name, size in sizes.items():
         longer = [
-            (loud + noise[name].get(bits, 0.0), total + size[bits], (*chosen, bits))
+            (loud + noise.get(name, {}).get(bits, 0.0), total + size[bits], (*chosen, bits))
             for loud, total, chosen in front
             for bits in _useful(size)
         ]
