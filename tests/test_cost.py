@@ -198,3 +198,12 @@ def test_compact_kernels_only_where_the_fast_ones_do_not_fit() -> None:
 def test_unknown_target_suggests_the_nearest() -> None:
     with pytest.raises(TargetError, match="did you mean 'nrf52840'"):
         load_target("nrf5284")
+
+
+def test_a_flash_budget_has_room_for_another_compilers_code() -> None:
+    cost = estimate(measured_network(), TARGETS["cortex-m4"])
+    code = next(layer.flash_bytes for layer in cost.layers if layer.name == CODE_ROW)
+    assert cost.flash_most_bytes == cost.flash_bytes + -(-8 * code // 100)
+    assert Budget(cost.flash_most_bytes).violations(cost) == ()
+    (words,) = Budget(cost.flash_most_bytes - 1).violations(cost)
+    assert words.startswith(f"flash {cost.flash_bytes:,} bytes, up to {cost.flash_most_bytes:,} with another compiler")
