@@ -1,6 +1,6 @@
 """A whole search against SNASNet's: random networks, the best of 5,000 by SAHD, 176 s each on two cores.
 
-    python benchmarks/whole_search.py --table TABLE --data CIFAR10
+    python benchmarks/whole_search.py --table cifar10.parquet --data ../shared/data/cifar10
 
 Quality is regret on the table: the best test accuracy in it minus that of the network a method selects, without a
 budget. 5,000 networks are more than fit into a benchmark, so SAHD judges a random subset, narrow (an eighth of the

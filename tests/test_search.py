@@ -10,7 +10,7 @@ from hypothesis import given
 
 from spikenas.errors import InputError, RunError
 from spikenas.run.evaluator import Job
-from spikenas.search.racing import choose_finalists, race
+from spikenas.search.racing import choose_finalists, race, shortlist
 from spikenas.search.screening import merit
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import make_strategy
@@ -214,26 +214,59 @@ def test_a_learner_is_not_asked_about_two_networks() -> None:
         make_strategy("learn-and-race", SPACE, settings, seed=0)
 
 
+def chosen(ranked: Sequence[Trial], count: int) -> list[str]:
+    return choose_finalists(SPACE, shortlist(ranked, count), count)
+
+
 def test_finalists_are_among_the_best_and_unlike_each_other() -> None:
     def scored(*genotypes: str) -> list[Trial]:
         return [Trial(i, g, "structure", score=1000.0 - i) for i, g in enumerate(genotypes)]
 
     best = ["333333", "333332", "333322", "000333", "333000"]
     ranked = scored(*best, *(f"{index:06d}" for index in range(45)))  # the best tenth are five
-    assert choose_finalists(SPACE, ranked, 1) == ["333333"]
-    assert choose_finalists(SPACE, ranked, 3) == ["333333", "000333", "333000"]
-    assert choose_finalists(SPACE, ranked, 5) == ["333333", "000333", "333000", "333322", "333332"]
-    assert len(choose_finalists(SPACE, ranked, 8)) == 8
-    assert len(choose_finalists(SPACE, ranked, 99)) == 50
-    assert choose_finalists(SPACE, ranked, 0) == []
-    assert choose_finalists(SPACE, [Trial(0, "0" * 6, "structure", state=TrialState.FAILED)], 4) == []
+    assert chosen(ranked, 1) == ["333333"]
+    assert chosen(ranked, 3) == ["333333", "000333", "333000"]
+    assert chosen(ranked, 5) == ["333333", "000333", "333000", "333322", "333332"]
+    assert len(chosen(ranked, 8)) == 8
+    assert len(chosen(ranked, 99)) == 50
+    assert chosen(ranked, 0) == []
+    assert chosen([Trial(0, "0" * 6, "structure", state=TrialState.FAILED)], 4) == []
 
 
 def test_one_network_written_twice_is_one_finalist() -> None:
     figures = {"flash_bytes": 10, "ram_bytes": 20, "macs": 30, "synops": 4.0}
     ranked = [Trial(i, g, "structure", score=1.0, **figures) for i, g in enumerate(["100000", "000001", "111111"])]
     other = Trial(3, "222222", "structure", score=0.5, **figures)
-    assert choose_finalists(SPACE, [*ranked, other], 4) == ["100000", "222222"]
+    assert chosen([*ranked, other], 4) == ["100000", "222222"]
+
+
+@pytest.mark.parametrize("name", ["screen-and-race", "exhaustive"])
+def test_a_second_score_halves_the_shortlist(name: str) -> None:
+    """The second score counts digits 1; networks it fails on do not race."""
+
+    def answer(job: Job) -> Trial:
+        trial = evaluate(job)
+        if job.proposal.measure != "ones":
+            return trial
+        if job.number % 3 == 0:
+            return replace(trial, state=TrialState.FAILED, score=None, reason="no")
+        return replace(trial, score=float(trial.genotype.count("1")))
+
+    settings = replace(SETTINGS, samples=400, finalists=4, rounds=1, shortlist_measure="ones")
+    trials = [t for batch in drive(make_strategy(name, SPACE, settings, seed=0), answer) for t in batch]
+    first = sorted((t for t in trials if t.measure == "structure" and t.done), key=merit, reverse=True)
+    second = [t for t in trials if t.measure == "ones"]
+    listed = [t.genotype for t in shortlist(first, 4)]
+    assert [t.genotype for t in second] == listed
+    able = [t for t in second if t.done]
+    assert 4 < len(able) < len(second)
+    again = sorted(able, key=lambda t: -(t.score or 0.0))  # stable: ties stay in the first score's order
+    places = {t.genotype: listed.index(t.genotype) + again.index(t) for t in able}
+    better = sorted(places, key=lambda genotype: (places[genotype], listed.index(genotype)))[: len(second) // 2]
+    raced = [t.genotype for t in trials if t.measure == TRAIN]
+    assert raced[0] == better[0]
+    assert len(raced) == 4
+    assert set(raced) <= set(better)
 
 
 def test_strategy_is_deaf_to_other_answers() -> None:

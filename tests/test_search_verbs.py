@@ -73,22 +73,14 @@ def test_the_chosen_network_and_the_front_are_those_of_all_trials(
 
 def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["search", "--data", "digits", "--limit", "100", "--flash", "32KB", "--strategy", "learn-and-race"]
-    settings = [
-        "--samples",
-        "40",
-        "--finalists",
-        "4",
-        "--first-epochs",
-        "1",
-        "--rounds",
-        "2",
-        "--measure",
-        "parameters",
-    ]
-    assert main([*command, *settings, "--out", str(tmp_path / "x"), "--json"]) == 0
+    settings = ["--samples", "40", "--finalists", "4", "--first-epochs", "1", "--rounds", "2"]
+    scores = ["--measure", "parameters", "--shortlist-measure", "naswot"]
+    assert main([*command, *settings, *scores, "--out", str(tmp_path / "x"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     trained = [trial for trial in trials_of(tmp_path / "x") if trial.measure == TRAIN]
     assert [trial.epochs for trial in trained] == [1, 1, 1, 1, 2, 2]
+    again = [trial for trial in trials_of(tmp_path / "x") if trial.measure == "naswot"]
+    assert {trial.genotype for trial in trained} <= {trial.genotype for trial in again if trial.done}
     assert summary["trained"] == 6
     assert summary["best"]["accuracy"] == max(trial.accuracy or 0.0 for trial in trained[4:])
 
@@ -180,6 +172,10 @@ BAD = {
     "data and input": (["--data", "digits", "--input", "1x8x8"], "are those of --data digits: leave them out"),
     "unknown objective": ([*FREE[1:], "--objectives", "score,size"], "objective 'size': choose from score, flash, ram"),
     "unknown measure": ([*FREE[1:], "--measure", "beauty"], "unknown measure 'beauty': choose from parameters"),
+    "images needed later": (
+        [*FREE[1:], "--shortlist-measure", "sahd"],
+        "measure 'sahd' reads activations: give --data",
+    ),
     "images needed": ([*FREE[1:], "--measure", "sahd"], "measure 'sahd' reads activations: give --data"),
     "training needed": ([*FREE[1:], "--strategy", "racing"], "strategy 'racing' trains networks: give --data"),
     "unknown strategy": ([*FREE[1:], "--strategy", "guess"], "unknown strategy 'guess': choose from screen-and-race"),

@@ -301,10 +301,10 @@ def command_line(settings: RunSettings, out: Path) -> str:
         if value != getattr(default, name):
             words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     usual = replace(default.search, measure=default_measure(settings.space))
-    for name in ("samples", "finalists", "measure"):
+    for name in ("samples", "finalists", "measure", "shortlist_measure"):
         value = getattr(settings.search, name)
         if value != getattr(usual, name):
-            words += [f"--{name}", str(value)]
+            words += [f"--{name.replace('_', '-')}", str(value)]
     if settings.training is not None:
         words += _training_words(settings.training)
     return shlex.join([*words, "--out", str(out)])

@@ -24,6 +24,7 @@ from spikenas.cli.search_options import (
     RamOption,
     SamplesOption,
     SeedOption,
+    ShortlistMeasureOption,
     StoreOption,
     StrategyOption,
     TrialCpusOption,
@@ -56,6 +57,7 @@ def run(
     operations: OperationsOption = None,
     strategy: StrategyOption = None,
     measure: MeasureOption = None,
+    shortlist_measure: ShortlistMeasureOption = None,
     samples: SamplesOption = None,
     finalists: FinalistsOption = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
@@ -92,7 +94,9 @@ def run(
         space=space,
         operations=words_or_none(operations),
         strategy=strategy or DEFAULT_STRATEGY,
-        search=search_settings(space, measure=measure, samples=samples, finalists=finalists),
+        search=search_settings(
+            space, measure=measure, shortlist_measure=shortlist_measure, samples=samples, finalists=finalists
+        ),
         epochs=epochs,
         minutes=minutes,
         limit=limit,

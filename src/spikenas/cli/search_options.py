@@ -27,6 +27,10 @@ StrategyOption = Annotated[str | None, typer.Option("--strategy", help="How to s
 MeasureOption = Annotated[
     str | None, typer.Option("--measure", help="Score that ranks untrained networks. Default: the space's best.")
 ]
+ShortlistMeasureOption = Annotated[
+    str | None,
+    typer.Option("--shortlist-measure", help="Second score, such as sahd, for the best tenth. Default: none."),
+]
 SamplesOption = Annotated[int | None, typer.Option("--samples", min=1, help="Networks to screen.")]
 FinalistsOption = Annotated[int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings.")]
 MinutesOption = Annotated[

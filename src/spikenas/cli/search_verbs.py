@@ -24,6 +24,7 @@ from spikenas.cli.search_options import (
     RamOption,
     SamplesOption,
     SeedOption,
+    ShortlistMeasureOption,
     StoreOption,
     StrategyOption,
     TrialCpusOption,
@@ -72,6 +73,7 @@ def search(
     operations: OperationsOption = None,
     strategy: StrategyOption = None,
     measure: MeasureOption = None,
+    shortlist_measure: ShortlistMeasureOption = None,
     samples: SamplesOption = None,
     finalists: FinalistsOption = None,
     first_epochs: Annotated[
@@ -121,6 +123,7 @@ def search(
         search=search_settings(
             space,
             measure=measure,
+            shortlist_measure=shortlist_measure,
             samples=samples,
             finalists=finalists,
             first_epochs=first_epochs,

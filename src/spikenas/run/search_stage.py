@@ -25,7 +25,7 @@ from spikenas.run.folder import RunFolder
 from spikenas.run.learner import PredictorLearner
 from spikenas.run.store import RunStore
 from spikenas.run.study import StudyResult, run_study
-from spikenas.score.score import Needs
+from spikenas.score.score import Needs, Score
 from spikenas.score.structure_scores import find_score
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY, TRAINING, check_strategy, make_strategy
@@ -54,13 +54,20 @@ class SearchTask:
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
-        score = find_score(self.search.measure)
+        scores = self.scores
         if self.dataset is not None:
             return
         if self.strategy in TRAINING:
             raise InputError(f"strategy '{self.strategy}' trains networks: give --data, or choose another strategy")
-        if score.needs is not Needs.STRUCTURE:
-            raise InputError(f"measure '{self.search.measure}' reads {score.needs}: give --data, or choose another one")
+        for score in scores:
+            if score.needs is not Needs.STRUCTURE:
+                raise InputError(f"measure '{score.name}' reads {score.needs}: give --data, or choose another one")
+
+    @property
+    def scores(self) -> list[Score]:
+        """The scores that the search asks for. Raises InputError for one that does not exist."""
+        names = self.search.measure, self.search.shortlist_measure
+        return [find_score(name) for name in names if name is not None]
 
     @property
     def is_heavy(self) -> bool:
@@ -83,7 +90,7 @@ class SearchTask:
         images = race_images(len(data.train))
         seen, judged = (thin(split, images, np.random.default_rng(self.seed)) for split in (data.train, data.val))
         evaluator = replace(evaluator, trainer=ShortTrainer(seen, judged, TrainConfig(threads=1)))
-        if find_score(self.search.measure).needs is Needs.STRUCTURE:
+        if all(score.needs is Needs.STRUCTURE for score in self.scores):
             return evaluator
         from spikenas.score.probe import draw_probe
 

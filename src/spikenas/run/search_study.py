@@ -23,7 +23,7 @@ from spikenas.run.study import StudyResult
 from spikenas.search.pareto import pareto_front
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY
-from spikenas.search.trial import TRAIN, Trial, TrialState
+from spikenas.search.trial import Trial, TrialState
 from spikenas.space.space import load_space
 
 
@@ -119,7 +119,7 @@ def _summary(
     settings: StudySettings, task: SearchTask, result: StudyResult, store: RunStore, out: Path
 ) -> SearchSummary:
     objectives = settings.search.objectives
-    scored = [trial for trial in result.trials if trial.measure != TRAIN]
+    scored = [trial for trial in result.trials if trial.measure == settings.search.measure]
     front = sorted(pareto_front(scored, objectives), key=lambda trial: -(trial.score or 0.0))
     states = [trial.state for trial in result.trials]
     return SearchSummary(

@@ -9,7 +9,7 @@ from typing import Any
 
 from spikenas.errors import InputError
 from spikenas.search.judged import Judged
-from spikenas.search.racing import choose_finalists, race
+from spikenas.search.racing import candidates, choose_finalists, race
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategy import Plan
 from spikenas.search.trial import Trial
@@ -41,4 +41,5 @@ def _all(space: Space[Any], settings: SearchSettings, first: Sequence[str]) -> P
     ranked = judged.ranked()
     if not settings.finalists or not settings.rounds:
         return ranked
-    return (yield from race(choose_finalists(space, ranked, settings.finalists), settings))
+    listed = yield from candidates(ranked, settings)
+    return (yield from race(choose_finalists(space, listed, settings.finalists), settings))

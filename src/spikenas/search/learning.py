@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from spikenas.search.racing import choose_finalists, halve, shortlist
+from spikenas.search.racing import candidates, choose_finalists, halve
 from spikenas.search.screening import screen
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategy import Plan
@@ -37,8 +37,9 @@ def learn_and_race(
 ) -> Plan[list[Trial]]:
     """Screen, train half of ``settings.finalists``, twice more those that ``learner`` proposes, race all of them."""
     ranked = yield from screen(space, settings, seed, first)
-    pool = [trial.genotype for trial in shortlist(ranked, settings.finalists)]
-    starters = choose_finalists(space, ranked, settings.finalists - WAVES * (settings.finalists // (2 * WAVES)))
+    listed = yield from candidates(ranked, settings)
+    pool = [trial.genotype for trial in listed]
+    starters = choose_finalists(space, listed, settings.finalists - WAVES * (settings.finalists // (2 * WAVES)))
     trials: list[Trial] = []
     while settings.rounds and starters:
         trials += yield [Proposal(genotype, TRAIN, settings.first_epochs) for genotype in starters]

@@ -64,13 +64,33 @@ def shortlist(ranked: Sequence[Trial], count: int) -> list[Trial]:
     return list(unique.values())[: max(count, round(POOL * len(unique)))]
 
 
-def choose_finalists(space: Space[Any], ranked: Sequence[Trial], count: int) -> list[str]:
-    """``count`` genotypes of ``ranked`` (best first): the best, then each time the one most unlike those chosen.
+def candidates(ranked: Sequence[Trial], settings: SearchSettings) -> Plan[list[Trial]]:
+    """Whom finalists are chosen from: the shortlist, or the half of it that a second, dearer score likes better.
 
-    They come from the :func:`shortlist`; near twins would race against themselves. Unlike is in how many genes the
-    nearest of the chosen differs, among equals the better one.
+    Both scores count alike, by place. Nothing is asked without a second score, or a race that it would matter for.
     """
-    pool = [trial.genotype for trial in shortlist(ranked, count)]
+    listed = shortlist(ranked, settings.finalists)
+    measure = settings.shortlist_measure
+    if measure is None or not settings.finalists or not settings.rounds:
+        return listed
+    trials = yield [Proposal(trial.genotype, measure) for trial in listed]
+    judged = [place for place, trial in enumerate(trials) if trial.done and trial.score is not None]
+    judged.sort(key=lambda place: -_score(trials[place]))
+    order = sorted(range(len(judged)), key=lambda again: (judged[again] + again, judged[again]))
+    return [listed[judged[again]] for again in order[: max(settings.finalists, len(listed) // 2)]]
+
+
+def _score(trial: Trial) -> float:
+    return float("-inf") if trial.score is None else trial.score
+
+
+def choose_finalists(space: Space[Any], candidates: Sequence[Trial], count: int) -> list[str]:
+    """``count`` genotypes of ``candidates`` (best first): the best, then each time the one most unlike those chosen.
+
+    Near twins would race against themselves. Unlike is in how many genes the nearest of the chosen differs, among
+    equals the better one.
+    """
+    pool = [trial.genotype for trial in candidates]
     if not pool or not count:
         return []
     genes = np.array([space.encode(space.parse(genotype)) for genotype in pool])

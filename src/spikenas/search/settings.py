@@ -13,13 +13,15 @@ class SearchSettings:
     """How much to try. Raises InputError for a number out of range.
 
     ``samples`` genotypes are judged by the score ``measure``, in batches of ``batch``; the best ``parents`` of them
-    have children. The best ``finalists`` are trained for ``first_epochs`` epochs, the better half of them until they
-    have twice as many, and so on for ``rounds`` rounds. Evolution keeps ``population`` genotypes and trades
-    ``objectives``, keys of :data:`spikenas.search.pareto.OBJECTIVES`.
+    have children. Before a race the best tenth may be halved by a second, dearer score, ``shortlist_measure``. The
+    best ``finalists`` are trained for ``first_epochs`` epochs, the better half of them until they have twice as many,
+    and so on for ``rounds`` rounds. Evolution keeps ``population`` genotypes and trades ``objectives``, keys of
+    :data:`spikenas.search.pareto.OBJECTIVES`.
     """
 
     samples: int = 2000
     measure: str = "structure"
+    shortlist_measure: str | None = None
     batch: int = 50
     parents: int = 16
     finalists: int = 8
@@ -31,7 +33,7 @@ class SearchSettings:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if item.name in ("measure", "objectives"):
+            if item.name in ("measure", "shortlist_measure", "objectives"):
                 continue
             least = 0 if item.name in ("finalists", "rounds") else 1
             if not isinstance(value, int) or value < least:

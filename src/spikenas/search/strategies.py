@@ -10,7 +10,7 @@ from spikenas.search.evolution import evolution
 from spikenas.search.exhaustive import exhaustive
 from spikenas.search.learning import Learner, learn_and_race
 from spikenas.search.pruning import pruning
-from spikenas.search.racing import choose_finalists, race
+from spikenas.search.racing import candidates, choose_finalists, race
 from spikenas.search.random_search import random_search
 from spikenas.search.screening import screen
 from spikenas.search.settings import SearchSettings
@@ -23,7 +23,7 @@ from spikenas.space.space import Space
 def screen_and_race(space: Space[Any], settings: SearchSettings, seed: int, first: Sequence[str]) -> Plan[list[Trial]]:
     """Screen very many genotypes without training, then race the best few; returns the last round, best first."""
     ranked = yield from screen(space, settings, seed, first)
-    finalists = choose_finalists(space, ranked, settings.finalists)
+    finalists = choose_finalists(space, (yield from candidates(ranked, settings)), settings.finalists)
     return (yield from race(finalists, settings))
 
 
