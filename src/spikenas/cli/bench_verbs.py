@@ -147,12 +147,12 @@ def _bench_strategies(table: Table, names: Sequence[str], settings: SearchSettin
                 f"{max(row.mean_judged for row in mine):,.0f}",
                 f"{max(row.mean_epochs for row in mine):,.0f}",
                 f"{sum(row.failed for row in mine)} of {sum(row.seeds for row in mine)}",
-                *(f"{row.mean_regret:.2f} / {row.worst_regret:.2f}" for row in mine),
+                *(f"{row.mean_regret:.2f}/{row.worst_regret:.2f}" for row in mine),
             ]
         )
-    columns = ["strategy", "mean", "worst", "judged", "epochs", "nothing fits"]
+    columns = ["strategy", "mean", "worst", "judged", "epochs", "no fit"]
     print_table(
-        f"Regret in points of test accuracy, {seeds} seeds: over all budgets, then mean / worst by budget",
+        f"Regret in points of test accuracy, {seeds} seeds: over all budgets, then mean/worst by budget",
         columns + [f"{budget / 1e6:.2f}M" for budget in budgets],
         lines,
     )

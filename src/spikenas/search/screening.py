@@ -9,6 +9,7 @@ fit the better score counts, among the others the smaller excess.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,12 @@ CROSSOVER = 0.5
 
 
 def screen(space: Space[Any], settings: SearchSettings, seed: int, first: Sequence[str]) -> Plan[list[Trial]]:
-    """Score ``settings.samples`` distinct genotypes, ``first`` among them; returns all trials, best first."""
+    """Score ``settings.samples`` distinct genotypes, ``first`` among them; returns all trials, best first.
+
+    A space that has no more than that is scored whole.
+    """
+    if space.count() <= settings.samples:
+        return (yield from _everything(space, settings, first))
     seen: set[str] = set()
     trials: list[Trial] = []
     batch = distinct(first, seen)
@@ -43,6 +49,15 @@ def screen(space: Space[Any], settings: SearchSettings, seed: int, first: Sequen
         batch = []
         number += 1
     return trials
+
+
+def _everything(space: Space[Any], settings: SearchSettings, first: Sequence[str]) -> Plan[list[Trial]]:
+    genotypes = list(dict.fromkeys(chain(first, map(space.format, space.enumerate()))))
+    trials: list[Trial] = []
+    for start in range(0, len(genotypes), settings.batch):
+        batch = genotypes[start : start + settings.batch]
+        trials += yield [Proposal(genotype, settings.measure) for genotype in batch]
+    return sorted(trials, key=merit, reverse=True)
 
 
 def merit(trial: Trial) -> tuple[float, ...]:
