@@ -63,9 +63,6 @@ class Budget:
                 words.append(
                     f"{_name(item.name)} {format_figure(item.name, value)} is over {format_figure(item.name, limit)}"
                 )
-            elif item.name == "flash_bytes" and limit is not None and cost.flash_most_bytes > limit:
-                more = cost.flash_most_bytes
-                words.append(f"flash {value:,} bytes, up to {more:,} with another compiler, is over {limit:,}")
         return tuple(words)
 
 

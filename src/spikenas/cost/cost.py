@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, prod
+from math import prod
 
 from spikenas.cost.energy import operations_nj
 from spikenas.cost.flash import code_bytes, constant_bytes
@@ -24,8 +24,8 @@ from spikenas.model import fold_norms
 # Share of neurons that spike at a step, where nobody has measured it.
 DEFAULT_SPIKE_RATE = 0.15
 CODE_ROW = "runtime code"
-CODE_SPREAD = 0.08
-"""by how much GCC's code is larger, at most, than clang's, which is predicted"""
+COMPACT_BELOW = 20 * 1024
+"""bytes of flash of which the fast kernels' code, about 5 KB, is more than a quarter"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,6 @@ class Cost:
     plan: MemoryPlan
     assignment: Assignment | None = None
 
-    @property
-    def flash_most_bytes(self) -> int:
-        """Flash with what another compiler may make of the code; a budget is kept when this keeps it."""
-        code = sum(layer.flash_bytes for layer in self.layers if layer.name == CODE_ROW)
-        return self.flash_bytes + ceil(CODE_SPREAD * code)
-
 
 def estimate(
     graph: Graph,
@@ -82,8 +76,9 @@ def estimate(
 ) -> Cost:
     """The cost of ``graph`` on ``target``; ``spike_rates``: mean spikes per neuron and step, by Lif node.
 
-    The kernels are the fast ones where they keep ``flash_bytes`` and ``ram_bytes`` (None: all that the target has), and
-    else the compact ones; ``kernels`` overrides that.
+    The kernels are the fast ones; where these break ``flash_bytes`` or ``ram_bytes`` (None: all that the target has)
+    and there is less than COMPACT_BELOW of flash, the compact ones, which take several times as long. ``kernels``
+    overrides that.
     """
     graph = fold_norms(graph)
     if target.cores:
@@ -92,7 +87,7 @@ def estimate(
         return _estimate(graph, target, spike_rates or {}, kernels)
     fast = _estimate(graph, target, spike_rates or {}, Kernels.FAST)
     limits = flash_bytes or target.flash_bytes, ram_bytes or target.ram_bytes
-    if fast.flash_bytes <= limits[0] and fast.ram_bytes <= limits[1]:
+    if limits[0] >= COMPACT_BELOW or (fast.flash_bytes <= limits[0] and fast.ram_bytes <= limits[1]):
         return fast
     return _estimate(graph, target, spike_rates or {}, Kernels.COMPACT)
 
