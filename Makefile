@@ -6,16 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.ready-dev
 
 .PHONY: demo test check clean
 
 demo: $(READY)
 	$(BIN)/spikenas run --data digits --flash 32KB --ram 16KB --out runs/demo
 
-test: $(READY) check
+test: $(DEV_READY) check
 	$(BIN)/pytest
 
-check: $(READY)
+check: $(DEV_READY)
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
@@ -26,7 +27,13 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "spikenas needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "python3 has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "installing into $(VENV), which takes some minutes and prints nothing"
 	$(PIP) $(TORCH)
+	$(PIP) --editable '.[mcu]'
+	@touch $@
+
+$(DEV_READY): $(READY)
+	@echo "installing the tools of the tests"
 	$(PIP) --editable '.[dev]'
 	@touch $@
 

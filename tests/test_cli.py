@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ BAD_INPUT = {
         "1.00 MB",
     ),
     "no table": (["bench"], "give a table"),
-    "missing table": (["bench", "--table", "no.parquet"], "no.parquet"),
+    "missing table": (["bench", "--table", "no.parquet"], "no.parquet: no such file; give a benchmark table"),
     "no run": (["verify", "nowhere"], "not the folder of a run"),
     "unknown dataset": (["run", "--data", "digitz", "--out", "X"], "digitz"),
     "unknown strategy": (["run", "--data", "digits", "--strategy", "guess", "--out", "X"], "screen-and-race"),
@@ -84,3 +85,29 @@ def test_errors_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
 def test_looking_never_loads_torch() -> None:
     program = "import sys; from spikenas.cli.main import main; main(['targets']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "spikenas", "train", "t1-b8-k3s4-4:003.00.0-pool", "--data", "digits"]
+    command += ["--epochs", "100000", "--limit", "50", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 2:" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    assert rest.strip().splitlines()[-1] == (
+        "spikenas: stopped; nothing finished is lost, the same command goes on from here"
+    )
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    for verb in ("run", "search"):
+        code, _, err = spikenas(capsys, verb, "--data", "digits", "--flash", "1KB", "--out", str(out))
+        assert code == 3
+        assert err.startswith("spikenas: flash budget 1.0 KB: the smallest network of space 'embedded' needs")
+        assert err.count("\n") == 1
+        assert not out.exists()

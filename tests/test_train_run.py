@@ -261,6 +261,27 @@ def test_a_checkpoint_comes_back_whole(tmp_path: Path) -> None:
         load_training(path, graph, config)
 
 
+def test_a_search_without_images_asks_for_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = str(tmp_path / "study")
+    search = [
+        "search",
+        "--input",
+        "1x8x8",
+        "--classes",
+        "10",
+        "--flash",
+        "16KB",
+        "--strategy",
+        "random",
+        "--samples",
+        "3",
+    ]
+    assert main([*search, "--out", study]) == 0
+    assert f"spikenas train {study} --data PATH" in capsys.readouterr().out
+    assert main(["train", study]) == 2
+    assert f"--data is missing: the search in '{study}' was made without images" in capsys.readouterr().err
+
+
 def test_search_then_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = tmp_path / "study"
     search = ["search", "--data", "digits", "--flash", "16KB", "--strategy", "random", "--samples", "5"]

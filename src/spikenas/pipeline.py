@@ -96,6 +96,8 @@ def settings_to_train(
         out = out or Path(network) / "trained"
     named = {name: value if value is not None else from_search.get(name) for name, value in given.items()}
     if named["data"] is None or out is None:
+        if from_search:
+            raise InputError(f"--data is missing: the search in '{network}' was made without images; name some")
         missing = "--data" if named["data"] is None else "--out"
         raise InputError(f"{missing} is missing: only a search's folder knows its own, and {network!r} is no folder")
     known = {name: value for name, value in named.items() if value is not None}
@@ -168,6 +170,8 @@ def run(
     dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit, progress=observer.message)
     kind = dataset.input_shape, dataset.classes
     task = SearchTask(space, *kind, target, budget, settings.strategy, settings.search, dataset, settings.seed)
+    if settings.genotype is None:
+        task.evaluator.check_budget()  # before there is a folder
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
         if settings.genotype is None:
             with (

@@ -111,7 +111,7 @@ def _print_cost(cost: Cost, parameters: int) -> None:
     print(
         f"energy     {cost.energy_nj:,.0f} nJ per inference at 45 nm: {cost.synops:,.0f} synops, {cost.macs:,.0f} MACs"
     )
-    print(f"latency    at most {cost.latency_ms:,.1f} ms estimated, {cost.instructions:,.0f} instructions")
+    print(f"latency    about {cost.latency_ms:,.1f} ms estimated (upper end), {cost.instructions:,.0f} instructions")
 
 
 def _title(cost: Cost) -> str:

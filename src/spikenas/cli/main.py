@@ -27,6 +27,8 @@ from spikenas.errors import SpikenasError
 # typer brings its own copy of click or uses the installed one, by version; either way this is its base of usage errors.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0].__bases__[0]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="spikenas",
     help="Find, train and quantize a spiking neural network that provably fits your device.",
@@ -76,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     as_json = "--json" in arguments
     try:
         result = app(arguments, prog_name="spikenas", standalone_mode=False)
+        if result == INTERRUPTED:  # typer's word for Ctrl-C
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except SpikenasError as error:
         return _refuse(str(error), error.exit_code, as_json)
@@ -83,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         words = error.format_message() if hasattr(error, "format_message") else str(error)
         return _refuse(" ".join(words.split()), 2, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _refuse("stopped; nothing finished is lost, the same command goes on from here", 130, as_json)
+        return _refuse("stopped; nothing finished is lost, the same command goes on from here", INTERRUPTED, as_json)
 
 
 def _refuse(message: str, code: int, as_json: bool) -> int:

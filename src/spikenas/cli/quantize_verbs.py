@@ -61,6 +61,10 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise InputError(f"--bits {text}: give whole numbers of 2 to 8, such as 8 or 8,4,4,8") from error
 
 
+def _change(lost: float) -> str:
+    return f"{abs(lost):.2f} points {'lost' if lost >= 0 else 'gained'}"
+
+
 def _print(result: Quantized) -> None:
     rows = [
         ["bits", ", ".join(f"{name} {bits}" for name, bits in result.bits.items())],
@@ -70,7 +74,7 @@ def _print(result: Quantized) -> None:
         ["test accuracy, float", f"{100 * result.float_accuracy:.2f}%"],
         [
             "test accuracy, integer",
-            f"{100 * result.integer_accuracy:.2f}% of {result.test_images:,} images, {result.points_lost:.2f} lost",
+            f"{100 * result.integer_accuracy:.2f}% of {result.test_images:,} images, {_change(result.points_lost)}",
         ],
         ["changed spikes", ", ".join(f"{name} {100 * share:.2f}%" for name, share in result.flips.items())],
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,15 +120,19 @@ def print_summary(summary: RunSummary, out: Path) -> None:
         ["test accuracy, integer", f"{100 * summary.integer_accuracy:.2f}%"],
         ["flash", _against(cost.flash_bytes, budget.flash_bytes)],
         ["RAM", _against(cost.ram_bytes, budget.ram_bytes)],
-        ["synops, MACs", f"{cost.synops:,.0f}, {cost.macs:,.0f} per inference"],
+        ["synops, MACs", f"{cost.synops:,.0f}, {cost.macs:,.0f} per inference (estimated from spike rates)"],
         ["energy", f"{cost.energy_nj:,.0f} nJ per inference (45 nm operations)"],
-        ["latency", f"at most {cost.latency_ms:,.1f} ms on {summary.target} (estimated)"],
+        ["latency", f"about {cost.latency_ms:,.1f} ms on {summary.target} (estimated, upper end)"],
         ["spike rate", f"{100 * summary.spike_rate:.1f}%"],
         ["seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())],
     ]
     print_table(f"spikenas: {summary.data} on {summary.target}", ["", ""], rows)
     print(f"report  {summary.report}")
-    print(f"next    spikenas cost '{summary.genotype}' --space {summary.space} --target {summary.target}")
+    verbs = ["evaluate {}"]
+    if cost.assignment is None:  # what is on neuromorphic cores has no C to verify
+        verbs = ["verify {}", *verbs, "export {} --to c --out firmware"]
+    for number, verb in enumerate(verbs):
+        print(f"{'next' if not number else '':7} spikenas {verb.format(shlex.quote(str(out)))}")
 
 
 def _against(used: int, limit: int | None) -> str:

@@ -135,5 +135,8 @@ def _print_evaluation(found: RunEvaluation) -> None:
     names = found.class_names
     confusion = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, found.confusion, strict=True)]
     print_table("Integer network: true class by row, answer by column", ["", *names], confusion)
-    targets = [[name, f"{e.energy_nj:,.0f}", f"{e.latency_ms:,.1f}"] for name, e in found.targets.items()]
-    print_table("Per inference", ["target", "nJ (45 nm operations)", "ms, at most"], targets)
+    targets = [
+        [name, *(["", "", cost.refusal] if cost.refusal else [f"{cost.energy_nj:,.0f}", f"{cost.latency_ms:,.1f}", ""])]
+        for name, cost in found.targets.items()
+    ]
+    print_table("Per inference", ["target", "nJ (45 nm operations)", "ms, about", "refused"], targets)

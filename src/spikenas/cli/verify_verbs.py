@@ -68,6 +68,12 @@ def _print_certificate(certificate: Certificate, path: Path) -> None:
 
 
 def _show(name: str, value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {number:.3g}" for key, number in value.items())
     if isinstance(value, int) and name.endswith("_bytes"):
         return f"{value:,} bytes ({format_bytes(value)})"
     if isinstance(value, float):

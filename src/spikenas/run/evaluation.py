@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spikenas.cost.cost import estimate
+from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.target import TARGETS
 from spikenas.data.datasets import load_dataset
 from spikenas.data.split import Labels, Split
@@ -36,10 +36,11 @@ class LayerActivity:
 
 @dataclass(frozen=True, slots=True)
 class TargetCost:
-    """Of one inference at the rates that were counted."""
+    """Of one inference at the rates that were counted; ``refusal`` says why the target cannot run the network."""
 
     energy_nj: float
     latency_ms: float
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def evaluate_run(
     network = from_model(model)
     judged, counted = evaluate(network, images), count_operations(network, images)
     answers = predict(integer, images.images).argmax(axis=1)
-    costs = {name: estimate(integer.graph, target, judged.spike_rates) for name, target in TARGETS.items()}
+    limits = {name: settings.get(name) for name in ("flash_bytes", "ram_bytes")}
+    costs = {name: estimate(integer.graph, target, judged.spike_rates, **limits) for name, target in TARGETS.items()}
     layers = [
         LayerActivity(name, judged.spike_rates.get(name), counted.spikes.get(name), counted.synops.get(name))
         for name in model.graph.layers
@@ -107,10 +109,15 @@ def evaluate_run(
         synops=sum(counted.synops.values()) / len(images),
         macs=next(iter(costs.values())).macs,
         layers=tuple(layers),
-        targets={name: TargetCost(cost.energy_nj, cost.latency_ms) for name, cost in costs.items()},
+        targets={name: _on_target(cost) for name, cost in costs.items()},
     )
 
 
 def _confusion(labels: Labels, answers: Labels, classes: int) -> Labels:
     """``[true, answered]`` counts."""
     return np.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
+
+
+def _on_target(cost: Cost) -> TargetCost:
+    refusals = cost.assignment.refusals if cost.assignment else ()
+    return TargetCost(cost.energy_nj, cost.latency_ms, refusals[0] if refusals else "")

@@ -86,7 +86,7 @@ def figures(data: ReportData) -> list[Figure]:
         _memory("Flash", cost.flash_bytes, budget.flash_bytes),
         _memory("RAM", cost.ram_bytes, budget.ram_bytes),
         Figure("Energy", *energy_of(cost.energy_nj), "per inference, arithmetic at 45 nm"),
-        Figure("Latency", *latency_of(cost.latency_ms), f"at most, estimated for {data.target}"),
+        Figure("Latency", *latency_of(cost.latency_ms), f"about, estimated for {data.target}"),
         Figure("Synaptic operations", *count_of(cost.synops), "additions that spikes cause"),
         Figure("MACs", *count_of(cost.macs), "multiply-accumulates on real values"),
         Figure(

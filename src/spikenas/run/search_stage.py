@@ -104,8 +104,7 @@ def search_networks(
     executor: Executor,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> StudyResult:
-    """Run the study of ``task``, or the rest of it. Raises NothingFits, first of all when no network can fit."""
-    task.evaluator.check_budget()
+    """Run the study of ``task``, or the rest of it. Raises NothingFits."""
     smallest = task.space.format(task.space.smallest(task.input_shape, task.classes))
     search = task.search if task.dataset is not None else replace(task.search, finalists=0)
     learner = PredictorLearner(task.space, task.input_shape, task.classes)

@@ -103,6 +103,7 @@ def search_study(
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
     task = settings.task(progress)
+    task.evaluator.check_budget()  # before there is a folder
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
         begun = time.perf_counter()
         try:
@@ -139,5 +140,5 @@ def _summary(
         trained=sum(trial.accuracy is not None for trial in result.trials),
         seed=settings.seed,
         seconds=store.stages(),
-        next=f"spikenas train {out}",
+        next=f"spikenas train {out}" + ("" if settings.data else " --data PATH"),
     )

@@ -94,10 +94,13 @@ def load_table(path: Path, *, partial: bool = False) -> Table:
 
     Raises DatasetError when the file cannot be read, lacks columns or ids, or contradicts itself.
     """
+    if not path.is_file():
+        raise DatasetError(f"{path}: no such file; give a benchmark table in parquet")
     try:
         stored = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: cannot be read as parquet ({_one_line(error)}): give a benchmark table") from error
+        reason = _one_line(error).replace(f"'{path}'", "it").replace(str(path), "it")
+        raise DatasetError(f"{path}: cannot be read as parquet ({reason}): give a benchmark table") from error
     if missing := [name for name in COLUMNS if name not in stored.column_names]:
         raise DatasetError(f"{path}: no column {', '.join(missing)}: a benchmark table has {', '.join(COLUMNS)}")
     holes = [name for name in COLUMNS if stored[name].null_count]

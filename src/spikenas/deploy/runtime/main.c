@@ -25,5 +25,8 @@ int main(void) {
 #endif
     }
 #endif
+#if defined(SPIKENAS_HOST)
+    printf("%d of %d samples give other logits than the reference\n", wrong, SAMPLE_COUNT);
+#endif
     return wrong;
 }
