@@ -90,14 +90,14 @@ def test_looking_never_loads_torch() -> None:
 def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "spikenas", "train", "t1-b8-k3s4-4:003.00.0-pool", "--data", "digits"]
     command += ["--epochs", "100000", "--limit", "50", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "epoch 2:" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait() == 130
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 2:" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait() == 130
     assert rest.strip().splitlines()[-1] == (
         "spikenas: stopped; nothing finished is lost, the same command goes on from here"
     )
@@ -108,6 +108,6 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, capsys: pytest
     for verb in ("run", "search"):
         code, _, err = spikenas(capsys, verb, "--data", "digits", "--flash", "1KB", "--out", str(out))
         assert code == 3
-        assert err.startswith("spikenas: flash budget 1.0 KB: the smallest network of space 'embedded' needs")
-        assert err.count("\n") == 1
+        words = "spikenas: flash budget 1.0 KB: the smallest network of space 'embedded' needs"
+        assert err.strip().splitlines()[-1].startswith(words)
         assert not out.exists()

@@ -68,7 +68,7 @@ def test_the_chosen_network_and_the_front_are_those_of_all_trials(
     assert main([*command, "--objectives", "score,ram", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert best.genotype in shown
-    assert shown.strip().splitlines()[-1] == f"next    spikenas train {out}"
+    assert shown.strip().splitlines()[-1] == f"next    spikenas train {out} --data PATH"
 
 
 def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +280,7 @@ def test_analysis_by_short_trainings_goes_on(tmp_path: Path, capsys: pytest.Capt
     [
         ([], "give either --table or --data"),
         (["--data", "digits", "--table", "x"], "give either --table or --data"),
-        (["--table", "no.parquet"], "no.parquet: cannot be read as parquet"),
+        (["--table", "no.parquet"], "no.parquet: no such file"),
         (["--data", "digits", "--networks", "1"], "--networks"),
         (["--data", "digits", "--flash", "1TB"], "byte count '1TB'"),
     ],

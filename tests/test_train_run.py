@@ -276,7 +276,7 @@ def test_a_search_without_images_asks_for_some(tmp_path: Path, capsys: pytest.Ca
         "--samples",
         "3",
     ]
-    assert main([*search, "--out", study]) == 0
+    assert main([*search, "--samples", "3", "--out", study]) == 0
     assert f"spikenas train {study} --data PATH" in capsys.readouterr().out
     assert main(["train", study]) == 2
     assert f"--data is missing: the search in '{study}' was made without images" in capsys.readouterr().err

@@ -266,11 +266,13 @@ def code_parts(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]]
 
 
 def _may_shift(graph: Graph, work: tuple[Group, ...]) -> bool:
-    """Whether a layer's sums meet others, for whose finer scale they may have to be shifted to the left.
+    """Whether a layer of few bits joins finer values, whose scale its sums may have to be shifted to the left for.
 
     The weights decide, so this counts the code for it where it may be needed: a budget that is kept is kept.
     """
-    return len(work) > 1 and any(isinstance(graph[group.layer], Conv2d | Linear) for group in work if group.layer)
+    layers = [graph[group.layer] for group in work if group.layer]
+    coarse = any(isinstance(layer, Conv2d | Linear) and stored_bits(layer.weight_bits) < 8 for layer in layers)
+    return coarse and len(work) > 1
 
 
 def _is_slow(graph: Graph, name: str) -> bool:

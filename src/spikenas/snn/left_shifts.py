@@ -8,11 +8,14 @@ shifted to the left: its weights then count 2**left units each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+FEW = 2000  # combinations that are all tried; of more, those are that some steps lead to
 WORTH = 0.999  # a shift must make the sums better by more than a hair
 
 
@@ -29,6 +32,10 @@ def best_lefts(wanted: Sequence[Floats], most: Sequence[int], noises: Sequence[f
     """
     lefts = [0] * len(wanted)
     best = _error(wanted, lefts, noises)
+    if prod(limit + 1 for limit in most) <= FEW:
+        every = map(list, product(*(range(limit + 1) for limit in most)))
+        error, found = min((_error(wanted, each, noises), each) for each in every)
+        return found if error < WORTH * best else lefts
     while True:
         # One layer alone may not make the scale finer: all that stand in its way move at once.
         steps = [_raised(wanted, lefts, most), *_single_steps(lefts, most)]
