@@ -182,7 +182,7 @@ def test_load_refuses_missing_ids_and_files(tmp_path: Path) -> None:
     save_table(small(), tmp_path / "table.parquet")
     with pytest.raises(DatasetError, match="15585 of 15625 ids are missing"):
         load_table(tmp_path / "table.parquet")
-    with pytest.raises(DatasetError, match="cannot be read as parquet"):
+    with pytest.raises(DatasetError, match=r"absent\.parquet: no such file; give a benchmark table in parquet"):
         load_table(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("not parquet")
     with pytest.raises(DatasetError, match="cannot be read as parquet"):

@@ -282,7 +282,7 @@ def best_steps(magnitudes: Floats, bits: int) -> Floats:
     Of many bits that is the one at which the largest weight just fits; of few, one that cuts the largest off.
 
     >>> best_steps(np.array([[0.7, 0.1, 0.3], [1.0, 0.5, 0.5]]), 4).round(3)
-    array([0.1  , 0.143])
+    array([0.1  , 0.132])
     """
     limit = largest_weight(bits)
     whole: Floats = magnitudes.max(axis=1) / limit
