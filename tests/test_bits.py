@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -261,6 +262,8 @@ def test_the_report_shows_settings_sensitivity_and_ranges() -> None:
     rows = [quantized_row("b4", 0, False), quantized_row("flash13000-qat5", 5, True)]
     page = render_report(report_data(quantized=rows))
     assert 'id="bits"' in page
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names))  # a chart is drawn into the first element of its name
     for words in ("flash13000-qat5", "8, 4", "12,345", "95.12%", "1.25", "0.30%", "shifted by 4 to the left"):
         assert words in page
     assert "no image can saturate them" in page

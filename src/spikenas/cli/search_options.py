@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikenas.cost.budget import parse_bytes
+from spikenas.search.strategies import DEFAULT_STRATEGY, STRATEGY_NAMES
 
 if TYPE_CHECKING:
     from spikenas.run.executor import ExecutorSettings
@@ -23,16 +24,23 @@ LatencyOption = Annotated[float | None, typer.Option("--latency", help="Limit in
 OperationsOption = Annotated[
     str | None, typer.Option("--operations", help="Comma-separated part of the space's; `spikenas analyze` finds one.")
 ]
-StrategyOption = Annotated[str | None, typer.Option("--strategy", help="How to search.")]
+StrategyOption = Annotated[
+    str | None, typer.Option("--strategy", help=f"{', '.join(STRATEGY_NAMES)}. Default: {DEFAULT_STRATEGY}.")
+]
 MeasureOption = Annotated[
-    str | None, typer.Option("--measure", help="Score that ranks untrained networks. Default: the space's best.")
+    str | None,
+    typer.Option(
+        "--measure", help="Score that ranks untrained networks, see `spikenas bench`. Default: the space's best."
+    ),
 ]
 ShortlistMeasureOption = Annotated[
     str | None,
     typer.Option("--shortlist-measure", help="Second score, such as sahd, for the best tenth. Default: none."),
 ]
-SamplesOption = Annotated[int | None, typer.Option("--samples", min=1, help="Networks to screen.")]
-FinalistsOption = Annotated[int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings.")]
+SamplesOption = Annotated[int | None, typer.Option("--samples", min=1, help="Networks to screen. Default: 2000.")]
+FinalistsOption = Annotated[
+    int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings. Default: 8.")
+]
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="Train for as many epochs as fit into so many minutes here.")
 ]

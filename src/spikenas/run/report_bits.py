@@ -98,7 +98,7 @@ def _listed(bits: Sequence[int]) -> str:
 
 def _chart(rows: Sequence[Row]) -> Chart:
     """Accuracy against flash: settings after training and with fine-tuning."""
-    plot = plain_figure("bits", 260, toolbar_location=None, x_axis_label="flash, KB")
+    plot = plain_figure("accuracy_by_bits", 260, toolbar_location=None, x_axis_label="flash, KB")
     plot.yaxis.formatter = NumeralTickFormatter(format="0.0%")
     plot.xaxis.ticker.desired_num_ticks = 5
     legend = []
@@ -116,7 +116,7 @@ def _chart(rows: Sequence[Row]) -> Chart:
             tip = "<b>@label</b><br>@flash{0.0} KB, @accuracy{0.0%}"
             plot.add_tools(HoverTool(tooltips=tip, renderers=[drawn], show_arrow=False))
             legend.append((words, color))
-    return chart("bits", "Test accuracy of the integer network", plot, legend)
+    return chart("accuracy_by_bits", "Test accuracy of the integer network", plot, legend)
 
 
 def _noises(rows: Sequence[Row], bits: tuple[int, ...]) -> list[LayerNoise]:
