@@ -52,8 +52,8 @@ class RunSettings:
     """What a run is told; two runs with equal settings are the same run.
 
     ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size, or ``minutes``
-    of training on this machine. With a
-    ``genotype`` nothing is searched; ``training`` is how to train, but for its epochs and seed, which are here.
+    of training on this machine. With a ``genotype`` nothing is searched; ``training`` is how to train, but for its
+    epochs and seed, which are here.
     """
 
     data: str
@@ -183,8 +183,7 @@ def run(
             genotype, trials = found.best.genotype, found.trials
         else:
             genotype, trials = space.format(space.canonical(space.parse(settings.genotype))), ()
-        graph = for_target(space.lower(space.parse(genotype), dataset.input_shape, dataset.classes), target)
-        training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
+        graph, training = _to_train(settings, genotype, dataset)
         with _timed(store, "train"):
             observer.stage("train", genotype)
             if settings.minutes is not None:
@@ -230,13 +229,17 @@ def run(
 def follow(settings: RunSettings, out: Path) -> None:
     """The part of every process of torchrun but the first, which calls :func:`run`: to train along."""
     assert settings.genotype is not None
-    space = load_space(settings.space, settings.operations)
     dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit)
-    genotype = space.canonical(space.parse(settings.genotype))
-    graph = space.lower(genotype, dataset.input_shape, dataset.classes)
-    graph = for_target(graph, load_target(settings.target))
-    training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
+    graph, training = _to_train(settings, settings.genotype, dataset)
     follow_training(out, graph, dataset, training)
+
+
+def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[Graph, TrainConfig]:
+    """The network of a genotype as the target has it, and how to train it."""
+    space = load_space(settings.space, settings.operations)
+    graph = space.lower(space.canonical(space.parse(genotype)), dataset.input_shape, dataset.classes)
+    training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
+    return for_target(graph, load_target(settings.target)), training
 
 
 def _quantize(folder: RunFolder, model: Model, dataset: Dataset) -> IntegerModel:

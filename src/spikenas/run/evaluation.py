@@ -15,8 +15,8 @@ from spikenas.data.split import Labels, Split
 from spikenas.errors import InputError
 from spikenas.run.artifacts import load_integer_model, load_model, read_json
 from spikenas.run.folder import read_run
+from spikenas.run.integer_predict import predict_integers
 from spikenas.snn.evaluate import evaluate
-from spikenas.snn.integer_network import predict
 from spikenas.snn.network import from_model
 from spikenas.snn.operations_count import count_operations
 
@@ -86,7 +86,7 @@ def evaluate_run(
         )
     network = from_model(model)
     judged, counted = evaluate(network, images), count_operations(network, images)
-    answers = predict(integer, images.images).argmax(axis=1)
+    answers = predict_integers(integer, images.images).argmax(axis=1)
     limits = {name: settings.get(name) for name in ("flash_bytes", "ram_bytes")}
     costs = {name: estimate(integer.graph, target, judged.spike_rates, **limits) for name, target in TARGETS.items()}
     layers = [

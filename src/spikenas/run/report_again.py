@@ -33,11 +33,9 @@ def refresh_report(run: Path) -> bool:
         return False
     values = dict(read_json(run / PAGE_FILE))
     rates, integer = values.pop("spike_rates"), from_json(values.pop("integer_graph"))
-    values |= {
-        "graph": from_json(values["graph"]),
-        "budget": Budget(**values["budget"]),
-        "cost": estimate(integer, load_target(values["target"]), rates),
-    }
+    budget, target = Budget(**values["budget"]), load_target(values["target"])
+    cost = estimate(integer, target, rates, flash_bytes=budget.flash_bytes, ram_bytes=budget.ram_bytes)
+    values |= {"graph": from_json(values["graph"]), "budget": budget, "cost": cost}
     data = replace(ReportData(**values), quantized=read_quantized(run))
     write_report(data, read_run(run).report)
     return True

@@ -61,25 +61,28 @@ def train(
         run = TrainingRun(graph, train_split, val_split, config, start, build)
         if resume is not None:
             run.restore(resume)
+        good = run.state()
         while not run.is_over and run.epoch < (stop_after or config.epochs):
-            good = run.state()
             try:
                 stats = run.one_epoch(on_batch)
             except Unsound as trouble:
-                fall_back(run, good, trouble, on_fallback)
+                good = fall_back(run, good, trouble, on_fallback)
                 continue
             if on_epoch is not None:
                 on_epoch(stats)
+            good = run.state()
             if on_state is not None:
-                on_state(run.state())
+                on_state(good)
         return run.result()
 
 
-def fall_back(run: TrainingRun, good: TrainState, trouble: Unsound, told: Callable[[str], None] | None) -> None:
-    """Go back to ``good`` at half the learning rate. Raises TrainError when it is low already."""
+def fall_back(run: TrainingRun, good: TrainState, trouble: Unsound, told: Callable[[str], None] | None) -> TrainState:
+    """Go back to ``good`` at half the learning rate, which is returned. Raises TrainError when it is low already."""
     scale, rate = good.rate_scale * FALLBACK, run.config.learning_rate
     if scale < LEAST_SCALE:
         raise TrainError(f"{trouble}; train again with a learning rate below {good.rate_scale * rate:g}")
     if told is not None:
         told(f"{trouble}; going on from epoch {good.epoch} at {scale:g} of the learning rate")
-    run.restore(replace(good, rate_scale=scale))
+    slower = replace(good, rate_scale=scale)
+    run.restore(slower)
+    return slower
