@@ -1,0 +1,87 @@
+"""The documentation says what happens: its files are written, its commands and sessions executed, its messages met."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from spikenas.cli.main import main
+from spikenas.score.structure_scores import STRUCTURE_SCORES
+from spikenas.space.operations import CODES, OPERATIONS
+from spikenas.space.space import SPACES
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+SMALL = {
+    "run": ["--limit", "200", "--epochs", "1", "--samples", "50", "--finalists", "0"],
+    "search": ["--limit", "200", "--samples", "50", "--finalists", "0"],
+    "verify": ["--images", "1"],
+}
+"""What is added to commands so that they take seconds."""
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to work in; what pages add to dictionaries and modules is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with patch.dict(OPERATIONS), patch.dict(CODES), patch.dict(SPACES), patch.dict(STRUCTURE_SCORES):
+        yield tmp_path
+    sys.modules.pop("my_spikenas", None)
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """(language, file name or "", text) of each block of code."""
+    return [(match[1], match[2] or "", match[3]) for match in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def follow(page: Path) -> None:
+    """Do what a page says, block by block."""
+    namespace: dict[str, Any] = {}
+    for language, title, text in blocks(page):
+        if title:
+            Path(title).write_text(text, encoding="utf-8")
+        elif language == "sh":
+            for command in text.replace("\\\n", " ").splitlines():
+                assert execute(command) == 0, command
+        elif language == "python":
+            exec(compile(text, str(page), "exec"), namespace)
+        elif language == "pycon":
+            test = doctest.DocTestParser().get_doctest(text, namespace, page.name, str(page), 0)
+            doctest.DebugRunner(optionflags=doctest.ELLIPSIS).run(test, clear_globs=False)
+
+
+def execute(command: str) -> int:
+    """The exit code of a command line; spikenas and python are not processes of their own, to save time."""
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        return subprocess.run([program, *arguments], check=False, capture_output=True).returncode
+    script = arguments.pop(0) if program == "python" else ""
+    verb = arguments[0] if arguments else ""
+    arguments += SMALL.get(verb, [])
+    if not script:
+        assert program == "spikenas", command
+        return main(arguments)
+    with patch.object(sys, "argv", [script, *arguments]):
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["operation", "score", "board", "space"])
+def test_every_how_to_works_as_written(name: str, workplace: Path) -> None:
+    follow(DOCS / "howto" / f"{name}.md")
