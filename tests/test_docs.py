@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from PIL import Image
 
 from spikenas.cli.main import main
 from spikenas.score.structure_scores import STRUCTURE_SCORES
@@ -24,11 +25,11 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 SMALL = {
-    "run": ["--limit", "200", "--epochs", "1", "--samples", "50", "--finalists", "0"],
-    "search": ["--limit", "200", "--samples", "50", "--finalists", "0"],
-    "verify": ["--images", "1"],
+    "run": {"--limit": "100", "--epochs": "1", "--samples": "50", "--finalists": "0"},
+    "search": {"--limit": "100", "--samples": "50", "--finalists": "0"},
+    "verify": {"--images": "1"},
 }
-"""What is added to commands so that they take seconds."""
+"""What is added to commands that do not say it themselves, so that they take seconds."""
 
 
 @pytest.fixture
@@ -68,8 +69,8 @@ def execute(command: str) -> int:
     if program == "make":
         return subprocess.run([program, *arguments], check=False, capture_output=True).returncode
     script = arguments.pop(0) if program == "python" else ""
-    verb = arguments[0] if arguments else ""
-    arguments += SMALL.get(verb, [])
+    for flag, value in SMALL.get(arguments[0] if arguments else "", {}).items():
+        arguments += [] if flag in arguments else [flag, value]
     if not script:
         assert program == "spikenas", command
         return main(arguments)
@@ -85,3 +86,66 @@ def execute(command: str) -> int:
 @pytest.mark.parametrize("name", ["operation", "score", "board", "space"])
 def test_every_how_to_works_as_written(name: str, workplace: Path) -> None:
     follow(DOCS / "howto" / f"{name}.md")
+
+
+@pytest.mark.slow
+@pytest.mark.arm
+def test_the_tutorial_leads_from_images_to_firmware(workplace: Path) -> None:
+    for package in ("ziglang", "unicorn", "elftools", "nir", "h5py"):
+        pytest.importorskip(package)
+    follow(DOCS / "tutorial.md")
+    assert (workplace / "firmware" / "network.c").is_file()
+    assert (workplace / "first.nir").is_file()
+
+
+# --- the messages -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faults(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page of messages supposes: images with faults, a folder in use, a finished run, no cross compiler."""
+    for folder, sizes in (
+        ("pets/cat", (8, 8, 8)),
+        ("pets/dog", (8,)),
+        ("sizes/cat", (8, 8, 8, 10)),
+        ("sizes/dog", (8,) * 4),
+    ):
+        Path(folder).mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            Image.new("L", (size, size)).save(Path(folder, f"{number}.png"))
+    Path("notes").mkdir()
+    Path("notes/todo.txt").touch()
+    assert execute("spikenas run --data digits --flash 32KB --out runs/first") == 0
+    monkeypatch.setattr("spikenas.deploy.toolchain.find_spec", lambda name: None)
+    monkeypatch.setattr("spikenas.deploy.verify.COMPILERS", ("zig",))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("faults")
+def test_every_message_is_what_the_command_before_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    sessions = [text for language, _, text in blocks(DOCS / "errors.md") if language == "console"]
+    assert len(sessions) > 10
+    for text in sessions:
+        command, message = text.splitlines()
+        capsys.readouterr()
+        code = execute(command.removeprefix("$ "))
+        assert capsys.readouterr().err.splitlines()[-1] == message
+        assert code == (3 if "smallest network" in message else 2), command
+
+
+# --- the site ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings_handlers")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(ROOT / "mkdocs.yml")]
+    built = subprocess.run(
+        [*command, "--site-dir", str(tmp_path / "site")], capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    reference = (tmp_path / "site/reference/cost/index.html").read_text(encoding="utf-8")
+    assert 'id="spikenas.cost.memory.plan_memory"' in reference
+    assert '<span class="gp">>>> </span>' in reference.replace("&gt;", ">")
+    assert "<blockquote>" not in reference  # what >>> is to Markdown
