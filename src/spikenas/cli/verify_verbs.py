@@ -51,7 +51,7 @@ def verify(
         ram_bytes=budgets[1],
         count=images,
     )
-    path = folder.path / CERTIFICATE_FILE.format(target=device.name)
+    path = folder.path / CERTIFICATE_FILE.format(target=Path(device.name).stem)  # a board's file, without its folder
     write_json(path, plain(certificate))
     if as_json:
         print_json(certificate)
