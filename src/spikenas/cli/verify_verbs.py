@@ -15,7 +15,7 @@ from spikenas.run.artifacts import load_integer_model, plain, write_json
 from spikenas.run.folder import read_run
 
 if TYPE_CHECKING:
-    from spikenas.deploy.verify import Certificate
+    from spikenas.deploy.certificate import Certificate
 
 CERTIFICATE_FILE = "certificate-{target}.json"
 
