@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from spikenas.cost.budget import Budget, format_bytes, parse_bytes
 from spikenas.cost.cost import CODE_ROW, COMPACT_BELOW, estimate
 from spikenas.cost.energy import operations_nj, sram_pj_per_byte
 from spikenas.cost.memory import SCRATCH, Buffer, Kernels, Schedule, legal_schedules, place, plan_memory, plan_schedule
-from spikenas.cost.target import TARGETS, load_target
+from spikenas.cost.target import TARGETS, Target, load_target
 from spikenas.errors import BudgetError, TargetError
 from spikenas.graph import (
     Add,
@@ -198,3 +200,48 @@ def test_compact_kernels_only_where_the_fast_ones_do_not_fit() -> None:
 def test_unknown_target_suggests_the_nearest() -> None:
     with pytest.raises(TargetError, match="did you mean 'nrf52840'"):
         load_target("nrf5284")
+
+
+BOARD = """core = "Cortex-M4"
+flash_bytes = 524_288
+ram_bytes = 98_304
+clock_hz = 80_000_000
+"""
+
+
+def test_a_board_of_a_file_costs_what_the_same_row_of_targets_does(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    path.write_text(BOARD + "picojoules_per_cycle = 100\nnote = 'mine'\n")
+    board = load_target(str(path))
+    assert board == Target(str(path), "Cortex-M4", 512 * 1024, 96 * 1024, 80_000_000, True, 100, "mine")
+    assert load_target(board.name) == board
+    graph = measured_network()
+    assert replace(estimate(graph, board), target="") == replace(
+        estimate(graph, replace(TARGETS["stm32f405"], clock_hz=80_000_000)), target=""
+    )
+
+
+WRONG_BOARDS = {
+    "no TOML": ("core: M4", "no TOML"),
+    "no file": (None, "cannot be read"),
+    "missing key": (BOARD.replace("ram_bytes", "#"), "ram_bytes is missing"),
+    "unknown key": (BOARD + "ram_kb = 96", "ram_kb is unknown"),
+    "text for a number": (BOARD.replace("98_304", "'96KB'"), "ram_bytes is '96KB': write a positive whole number"),
+    "nothing": (BOARD.replace("80_000_000", "0"), "clock_hz is 0"),
+    "number for text": (BOARD + "note = 3", "note is 3: write text in quotes"),
+    "no figure": (BOARD + "picojoules_per_cycle = nan", "picojoules_per_cycle is nan"),
+    "unknown core": (BOARD.replace("M4", "M99"), "core is 'Cortex-M99': choose from Cortex-M4"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BOARDS)
+def test_a_board_that_makes_no_sense_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    content, words = WRONG_BOARDS[case]
+    path = tmp_path / "board.toml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(TargetError) as refusal:
+        load_target(str(path))
+    assert words in str(refusal.value)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -24,7 +24,8 @@ from spikenas.deploy.c_writer import write_firmware
 from spikenas.deploy.compare import Difference, first_difference
 from spikenas.deploy.host_library import HostLibrary, host_library, predict
 from spikenas.deploy.packing import pack_dense, pack_rows, pack_stream
-from spikenas.deploy.tables import build_tables, mean_reciprocal, quotient_reciprocal
+from spikenas.deploy.reciprocals import mean_reciprocal, quotient_reciprocal
+from spikenas.deploy.tables import build_tables
 from spikenas.errors import ModelError, QuantizeError, RunError
 from spikenas.graph import Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
 from spikenas.model import IntegerModel

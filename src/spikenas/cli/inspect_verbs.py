@@ -15,7 +15,7 @@ from spikenas.errors import InputError
 from spikenas.space.space import SPACES, load_space
 
 SpaceOption = Annotated[str, typer.Option("--space", help="Search space; see `spikenas spaces`.")]
-TargetOption = Annotated[str, typer.Option("--target", help="Device; see `spikenas targets`.")]
+TargetOption = Annotated[str, typer.Option("--target", help="Device, see `spikenas targets`, or a board's .toml file.")]
 
 
 def cost(

@@ -15,7 +15,7 @@ from spikenas.run.artifacts import load_integer_model, plain, write_json
 from spikenas.run.folder import read_run
 
 if TYPE_CHECKING:
-    from spikenas.deploy.verify import Certificate
+    from spikenas.deploy.certificate import Certificate
 
 CERTIFICATE_FILE = "certificate-{target}.json"
 
@@ -51,7 +51,7 @@ def verify(
         ram_bytes=budgets[1],
         count=images,
     )
-    path = folder.path / CERTIFICATE_FILE.format(target=device.name)
+    path = folder.path / CERTIFICATE_FILE.format(target=Path(device.name).stem)  # a board's file, without its folder
     write_json(path, plain(certificate))
     if as_json:
         print_json(certificate)

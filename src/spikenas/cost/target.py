@@ -1,4 +1,4 @@
-"""The devices spikenas knows. A board is one row of :data:`TARGETS`.
+"""The devices spikenas knows. A board is one row of :data:`TARGETS`, or a TOML file of its user's.
 
 Flash, RAM and clock are the makers' figures. ``picojoules_per_cycle`` is supply voltage times the data sheet's
 typical run current per MHz, where we have one; everything derived from it is an estimate, not a measurement.
@@ -7,7 +7,12 @@ typical run current per MHz, where we have one; everything derived from it is an
 from __future__ import annotations
 
 import difflib
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
 
 from spikenas.errors import TargetError
 
@@ -65,11 +70,62 @@ TARGETS = {
 }
 DEFAULT_TARGET = "cortex-m4"
 
+BOARD_SUFFIX = ".toml"
+TEXT, WHOLE, NUMBER = "text in quotes", "a positive whole number", "a positive number"
+BOARD_KEYS = {
+    "core": TEXT,
+    "flash_bytes": WHOLE,
+    "ram_bytes": WHOLE,
+    "clock_hz": WHOLE,
+    "picojoules_per_cycle": NUMBER,
+    "note": TEXT,
+}
+"""The fields of a Target that a board's file has, and what they must be; the last two may be missing."""
+BOARD_CORES = {target.core: target.dsp for target in TARGETS.values() if not target.cores}
+"""The cores that a board's file may name, and whether they have the packed instructions."""
+
 
 def load_target(name: str) -> Target:
-    """The target of that name. Raises TargetError with the nearest names."""
+    """The target of that name, or the board that the file of that name describes. Raises TargetError.
+
+    >>> load_target("rp2040").ram_bytes
+    270336
+    """
+    if name.endswith(BOARD_SUFFIX):
+        return _read_board(Path(name))
     if name in TARGETS:
         return TARGETS[name]
     near = difflib.get_close_matches(name.lower(), TARGETS, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    raise TargetError(f"target '{name}' is unknown: {hint}there are {', '.join(TARGETS)}")
+    raise TargetError(f"target '{name}' is unknown: {hint}there are {', '.join(TARGETS)}; a .toml file also works")
+
+
+def _read_board(path: Path) -> Target:
+    """The board in a TOML file; its name is the file's path, by which it can be loaded again."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TargetError(f"target '{path}': cannot be read ({error.strerror}); give the file of a board") from error
+    except ValueError as error:  # neither TOML nor UTF-8
+        raise TargetError(f"target '{path}': no TOML ({error}); write lines like core = \"Cortex-M4\"") from error
+    _check_board(path, content)
+    return Target(name=str(path), dsp=BOARD_CORES[content["core"]], **content)
+
+
+def _check_board(path: Path, content: Mapping[str, Any]) -> None:
+    missing = [key for key in list(BOARD_KEYS)[:-2] if key not in content]
+    if missing:
+        raise TargetError(f"target '{path}': {missing[0]} is missing; a board has {', '.join(BOARD_KEYS)}")
+    for key, value in content.items():
+        if key not in BOARD_KEYS:
+            raise TargetError(f"target '{path}': {key} is unknown; a board has {', '.join(BOARD_KEYS)}")
+        if not _is(BOARD_KEYS[key], value):
+            raise TargetError(f"target '{path}': {key} is {value!r}: write {BOARD_KEYS[key]}")
+    if content["core"] not in BOARD_CORES:
+        raise TargetError(f"target '{path}': core is {content['core']!r}: choose from {', '.join(BOARD_CORES)}")
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind == TEXT:
+        return isinstance(value, str)
+    return (type(value) is int or (kind == NUMBER and isinstance(value, float))) and 0 < value < inf

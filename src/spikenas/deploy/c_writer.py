@@ -18,7 +18,8 @@ import numpy.typing as npt
 from spikenas.cost.memory import Kernels, MemoryPlan, Schedule, plan_memory, plan_schedule
 from spikenas.cost.steps import Reading, Window
 from spikenas.cost.target import Target
-from spikenas.deploy.tables import Constant, GroupRow, NeuronRow, StepRow, Tables, TermRow, build_tables
+from spikenas.deploy.table_rows import Constant, GroupRow, NeuronRow, StepRow, Tables, TermRow
+from spikenas.deploy.tables import build_tables
 from spikenas.errors import RunError
 from spikenas.graph import Input
 from spikenas.model import IntegerModel

@@ -1,17 +1,11 @@
-"""From an integer model and its memory plan to the tables that the C kernels execute.
-
-The dataclasses mirror the structs of ``runtime/spikenas_runtime.h`` field by field; arrays of constants are named
-and collected in :attr:`Tables.constants`.
-"""
+"""From an integer model and its memory plan to the tables that the C kernels execute."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from spikenas.cost.flash import is_one_patch, stored_bits
 from spikenas.cost.memory import (
@@ -30,144 +24,20 @@ from spikenas.cost.memory import (
     scratch,
     value_bytes,
 )
-from spikenas.cost.steps import POINT, Group, Reading, Step, Term, Window, groups, map_size, stored_nodes
-from spikenas.deploy.bounds import INT32_MAX, Bounds, StepBounds, layer_bias, moved_weights, stays_within, step_bounds
-from spikenas.deploy.packing import pack_dense, pack_rows, pack_stream, pairs, unit_weights, weight_rows
+from spikenas.cost.steps import POINT, Group, Reading, Step, Term, groups, map_size, stored_nodes
+from spikenas.deploy.bounds import Bounds, StepBounds, layer_bias, moved_weights, stays_within, step_bounds
+from spikenas.deploy.packing import pack_dense, pack_stream, pairs, unit_weights
+from spikenas.deploy.reciprocals import mean_reciprocal, quotient_reciprocal
+from spikenas.deploy.row_arrays import RowArrays
+from spikenas.deploy.table_rows import Array, Constant, GroupRow, NeuronRow, StepRow, Tables, TermRow
 from spikenas.errors import QuantizeError
 from spikenas.graph import Conv2d, Input, Kind, Lif, Linear, Reset
 from spikenas.model import CURRENT_MAX, CURRENT_MIN, IntegerModel, decay_q
 
-Array = npt.NDArray[Any]
-
-ROW_WORDS_MAX = 2**16  # of one array of rows: the list of events holds 16-bit word indices
 UNIT_BITS = 32  # spikes that the event kernel reads at once
 SIZE_MAX = 2**15 - 1
 BYTE_MAX = 127
 WEIGHT_PACKING = {8: 0, 4: 1, 2: 2}  # a byte holds 2**packing weights
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """An array in flash."""
-
-    name: str
-    type: str
-    values: Array
-
-
-@dataclass(frozen=True, slots=True)
-class TermRow:
-    """``spk_term``; ``source`` and ``layer`` are for the reader, fields of the other kernels are 0."""
-
-    source: str
-    layer: str
-    place: tuple[int, int, int]
-    height: int
-    width: int
-    channels: int
-    map: tuple[int, int]
-    reading: Reading
-    form: str
-    delay: int
-    unit_bytes: int = 0
-    units: int = 0
-    bits: int = 0
-    pool_shift: int = 0
-    left: int = 0
-    tap_by_tap: bool = False
-    whole_blocks: bool = False
-    one_patch: bool = False
-    across: int = 0
-    down: int = 0
-    tap_bytes: int = 0
-    line_bytes: int = 0
-    tap_words: int = 0
-    line_words: int = 0
-    row_words: int = 0
-    group_in: int = 0
-    group_out: int = 0
-    reciprocal: int = 0
-    first: int = 0
-    pixel_bytes: int = 0
-    packing: int = 0
-    weights: str = "0"
-    window: Window = POINT
-    pool: Window | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRow:
-    """``spk_group``."""
-
-    terms: tuple[TermRow, ...]
-    bias: str
-    channels: int
-    vote: int
-    shift: int
-    direct: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NeuronRow:
-    """``spk_neuron``."""
-
-    name: str
-    place: tuple[int, int, int]
-    membrane: int
-    scratch: int
-    threshold: str
-    norm_bias: str
-    norm_sign: str
-    decay: int
-    limit: int
-    subtract: bool
-    pixel_bytes: int
-    membrane_bytes: int
-    calm: bool
-    packed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """``spk_step``."""
-
-    name: str
-    groups: tuple[GroupRow, ...]
-    neurons: tuple[NeuronRow, ...]
-    bias: str
-    wide_bias: str
-    store: tuple[int, int, int]
-    store_kind: str
-    sums: int
-    fixed: int
-    partial: int
-    events: int
-    height: int
-    width: int
-    channels: int
-    blocked: int
-    event_limit: int
-    static_count: int
-    plain: bool
-    in_place: bool
-    wide: bool
-    shift: int
-    once: bool
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Everything that is generated."""
-
-    steps: tuple[StepRow, ...]
-    constants: tuple[Constant, ...]
-    input_offset: int
-    input_slot_mask: int
-    logits_offset: int
-
-    @property
-    def terms(self) -> list[TermRow]:
-        return [term for step in self.steps for group in step.groups for term in group.terms]
 
 
 def build_tables(model: IntegerModel, plan: MemoryPlan) -> Tables:
@@ -227,7 +97,7 @@ class _Writer:
         reads_real = any(term.reading is Reading.DENSE for group in work for term in group.terms)
         narrow = bounds.total.within(CURRENT_MIN, CURRENT_MAX)
         wide = not self.fast or logits or not narrow or shift > 0 or (alone and reads_real)
-        rows = _Rows(self, index)
+        rows = RowArrays(self.model, index, self.add)
         group_rows = tuple(self._group(rows, step, group, alone, wide) for group in work)
         rows.write()
         part = scratch(graph, step, work, self.plan.schedule, self.plan.kernels)
@@ -278,7 +148,7 @@ class _Writer:
             return {"bias": "0", "wide_bias": self.add(f"bias_{index}", "int32_t", total) if needed else "0"}
         return {"bias": self.add(f"bias_{index}", "uint32_t", pairs(total)), "wide_bias": "0"}
 
-    def _group(self, rows: _Rows, step: Step, group: Group, alone: bool, wide: bool) -> GroupRow:
+    def _group(self, rows: RowArrays, step: Step, group: Group, alone: bool, wide: bool) -> GroupRow:
         graph, layer = self.model.graph, group.layer
         channels = graph.shapes[step.node][0] * group.vote
         _, shift = self.model.shifts(layer) if layer else (0, 0)
@@ -290,7 +160,7 @@ class _Writer:
         terms = tuple(row for term in group.terms for row in self._term(rows, group, term))
         return GroupRow(terms, bias, channels, group.vote, 0 if direct else shift, direct)
 
-    def _term(self, rows: _Rows, group: Group, term: Term) -> list[TermRow]:
+    def _term(self, rows: RowArrays, group: Group, term: Term) -> list[TermRow]:
         graph = self.model.graph
         shape = graph.shapes[term.source]
         height, width = map_size(shape)
@@ -472,113 +342,3 @@ def _is_plain(rows: tuple[GroupRow, ...]) -> bool:
     """Whether a step adds nothing but the rows of one term."""
     terms = [term for row in rows for term in row.terms]
     return len(terms) == 1 and terms[0].reading is Reading.ROWS and not terms[0].delay and not terms[0].tap_by_tap
-
-
-@dataclass
-class _Rows:
-    """The rows of weights of one step, laid out in as few arrays as 16-bit word indices allow."""
-
-    writer: _Writer
-    step: int
-    arrays: list[tuple[tuple[int, int, int], list[Array]]] = field(default_factory=list)
-    placed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-    def place(self, layer: str, term: Term) -> list[dict[str, Any]]:
-        """Fields of the terms that read ``term.source`` through the weights of ``layer``."""
-        if layer not in self.placed:
-            self.placed[layer] = self._lay(layer, term)
-        return self.placed[layer]
-
-    def _lay(self, layer: str, term: Term) -> list[dict[str, Any]]:
-        node = self.writer.model.graph[layer]
-        assert isinstance(node, Conv2d | Linear)
-        bits, node_width = stored_bits(node.weight_bits), self.writer.model.graph.shapes[layer][0]
-        moved, _ = self.writer.model.shifts(layer)
-        rows = pack_rows(weight_rows(self.writer.model.weights[f"{layer}.weight"], term.window.kernel), bits)
-        parts = []
-        for top, left, piece in _pieces(rows):
-            if piece.size > ROW_WORDS_MAX:
-                raise QuantizeError(
-                    f"node '{layer}': {4 * piece.size} bytes of weights meet one pixel, the C kernels take at most "
-                    f"{4 * ROW_WORDS_MAX}: use fewer channels or bits"
-                )
-            (pad_y, pad_x), window = term.window.padding, term.window
-            name, first = self._array(bits, moved, piece)
-            parts.append(
-                {
-                    "weights": name,
-                    "first": first,
-                    "bits": bits,
-                    "left": moved,
-                    "row_words": rows.shape[3],
-                    "whole_blocks": bits == 8
-                    and not moved
-                    and rows.shape[3] % 4 == 0
-                    and node_width == 4 * rows.shape[3],
-                    "tap_words": rows.shape[2] * rows.shape[3],
-                    "line_words": piece.shape[1] * rows.shape[2] * rows.shape[3],
-                    "window": Window((piece.shape[0], piece.shape[1]), window.stride, (pad_y - top, pad_x - left)),
-                }
-            )
-        return parts
-
-    def _array(self, bits: int, moved: int, piece: Array) -> tuple[str, int]:
-        """The array that takes the rows, and the word at which they start; rows of one array are added alike."""
-        alike = bits, moved, piece.shape[3]
-        for index, (have, pieces) in enumerate(self.arrays):
-            used = sum(part.size for part in pieces)
-            if have == alike and used + piece.size <= ROW_WORDS_MAX:
-                pieces.append(piece)
-                return f"rows_{self.step}_{index}", used
-        self.arrays.append((alike, [piece]))
-        return f"rows_{self.step}_{len(self.arrays) - 1}", 0
-
-    def write(self) -> None:
-        for index, (_, pieces) in enumerate(self.arrays):
-            joined = np.concatenate([piece.reshape(-1) for piece in pieces])
-            self.writer.add(f"rows_{self.step}_{index}", "uint32_t", joined)
-
-
-def _in_whole_blocks(row_words: int, channels: int) -> bool:
-    """Of 8-bit rows, whether they are nothing but blocks of four words."""
-    return row_words % 4 == 0 and channels == 4 * row_words
-
-
-def _pieces(rows: Array) -> list[tuple[int, int, Array]]:
-    """(top, left, rows) of parts of a window, each of which 16-bit word indices can reach."""
-    if rows.size <= ROW_WORDS_MAX:
-        return [(0, 0, rows)]
-    height = ROW_WORDS_MAX // prod(rows.shape[1:])
-    if height:
-        return [(top, 0, rows[top : top + height]) for top in range(0, rows.shape[0], height)]
-    width = max(ROW_WORDS_MAX // prod(rows.shape[2:]), 1)
-    return [
-        (top, left, rows[top : top + 1, left : left + width])
-        for top in range(rows.shape[0])
-        for left in range(0, rows.shape[1], width)
-    ]
-
-
-def mean_reciprocal(taps: int) -> tuple[int, int]:
-    """(reciprocal, shift) with floor(n / (2 taps)) == (n * reciprocal >> 32) >> shift for every n < 2**17 taps.
-
-    >>> mean_reciprocal(9)
-    (3817748708, 4)
-    """
-    shift = 0
-    while (2 ** (33 + shift) + 2 * taps - 1) // (2 * taps) < 2**32:
-        shift += 1
-    reciprocal = -(-(2 ** (32 + shift)) // (2 * taps))
-    largest = 2**17 * taps
-    if largest * (reciprocal * 2 * taps - 2 ** (32 + shift)) >= 2 ** (32 + shift) or largest > INT32_MAX:
-        raise QuantizeError(f"a pooling of {taps} values: the C kernels take the mean of at most 16383")
-    return reciprocal, shift
-
-
-def quotient_reciprocal(divisor: int, limit: int) -> int:
-    """m with n // divisor == (n * m) >> 16 for every n < limit."""
-    m = -(-(2**16) // divisor)
-    numbers = np.arange(limit, dtype=np.int64)
-    if ((numbers * m) >> 16 != numbers // divisor).any():
-        raise QuantizeError(f"groups of {divisor} in {limit} channels: too many for the C kernels")
-    return m

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from spikenas.cost.cost import Cost, estimate
-from spikenas.cost.target import TARGETS
+from spikenas.cost.target import TARGETS, load_target
 from spikenas.data.datasets import load_dataset
 from spikenas.data.split import Labels, Split
 from spikenas.errors import InputError
@@ -88,7 +88,8 @@ def evaluate_run(
     judged, counted = evaluate(network, images), count_operations(network, images)
     answers = predict_integers(integer, images.images).argmax(axis=1)
     limits = {name: settings.get(name) for name in ("flash_bytes", "ram_bytes")}
-    costs = {name: estimate(integer.graph, target, judged.spike_rates, **limits) for name, target in TARGETS.items()}
+    targets = TARGETS if (own := settings.get("target")) is None else {**TARGETS, own: load_target(own)}
+    costs = {name: estimate(integer.graph, target, judged.spike_rates, **limits) for name, target in targets.items()}
     layers = [
         LayerActivity(name, judged.spike_rates.get(name), counted.spikes.get(name), counted.synops.get(name))
         for name in model.graph.layers

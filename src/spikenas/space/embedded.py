@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 from typing import TypeVar
@@ -37,7 +37,7 @@ GENOTYPE = re.compile(r"t([1-9]\d*)-b([1-9]\d*)-k([1-9]\d*)s([1-9]\d*)((?:-[1-9]
 class EmbeddedSpace(Encoded[EmbeddedGenotype]):
     """The default space. Every field is the list of choices of one thing; shorten a list to narrow the space."""
 
-    operations: tuple[str, ...] = tuple(CODES)
+    operations: tuple[str, ...] = field(default_factory=lambda: tuple(CODES))
     timesteps: tuple[int, ...] = tuple(range(1, 9))
     weight_bits: tuple[int, ...] = (2, 3, 4, 5, 6, 8)
     stem_kernels: tuple[int, ...] = (3, 5)
