@@ -1,7 +1,7 @@
-"""Figures of the C kernels on emulated cores: ``python benchmarks/firmware.py``. Needs spikenas[mcu].
+"""Figures of the C kernels on emulated cores: ``python benchmarks/firmware.py``, and of a run: ``--run runs/demo``.
 
-Instructions are those that the emulator executed. The dense baseline is CMSIS-NN's arm_convolve_s8, see
-:mod:`spikenas.cost.dense`.
+Needs spikenas[mcu]. Instructions are those that the emulator executed. The dense baseline is CMSIS-NN's
+arm_convolve_s8, see :mod:`spikenas.cost.dense`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from spikenas.cost.flash import CODE, code_parts, constant_bytes
 from spikenas.cost.latency import Work, core_kind, image_work, instructions, step_work
 from spikenas.cost.memory import Kernels, MemoryPlan, Schedule, plan_schedule
 from spikenas.cost.steps import groups, stored_nodes
-from spikenas.cost.target import TARGETS, Target
+from spikenas.cost.target import TARGETS, Target, load_target
+from spikenas.data.datasets import load_dataset
 from spikenas.deploy.c_writer import write_firmware
 from spikenas.deploy.emulator import Chip
 from spikenas.deploy.host_library import host_library
@@ -47,6 +48,8 @@ from spikenas.graph import (
 )
 from spikenas.model import IntegerModel, fold_norms, integer_shapes
 from spikenas.reference import run
+from spikenas.run.artifacts import load_integer_model
+from spikenas.run.folder import read_run
 from spikenas.space.embedded import EmbeddedSpace
 
 RATES = (0.05, 0.15, 0.30)
@@ -235,6 +238,43 @@ def memory_table() -> str:
     return table(["timesteps", *(schedule.value for schedule in Schedule), "ratio"], rows)
 
 
+def run_tables(path: Path, images: int) -> str:
+    """What `spikenas run` left in a folder, on its device: sizes and instructions as predicted and as they are."""
+    folder = read_run(path)
+    told = folder.settings
+    target, model = load_target(told["target"]), load_integer_model(folder.integer_model)
+    test = load_dataset(told["data"], seed=told["seed"], limit=told["limit"]).test.images
+    chosen = np.random.default_rng(0).permutation(len(test))[:images]
+    budget = {name: told[name] or getattr(target, name) for name in ("flash_bytes", "ram_bytes")}
+    certificate = verify(model, target, test[chosen], count=images, **budget)
+    if not certificate.passed:
+        raise SystemExit(certificate.difference)
+    cost = estimate(model.graph, target, certificate.spike_rates, **budget)
+    arenas = [plan_schedule(model.graph, schedule).arena_bytes for schedule in Schedule]
+    dense = PER_MAC_DSP * dense_macs(model.graph)
+    with host_library(model) as library:
+        start = time.perf_counter()
+        library.predict(test)
+        seconds = time.perf_counter() - start
+    rows = [
+        ["images on the emulated core, identical", f"{certificate.chip_identical} of {certificate.chip_images}"],
+        ["compilers that agree", ", ".join(certificate.agreeing_compilers)],
+        ["flash, linked and predicted", _pair(certificate.flash_bytes, cost.flash_bytes)],
+        ["arena, linked and predicted", _pair(certificate.arena_bytes, cost.plan.arena_bytes)],
+        ["arena step by step, and how much smaller", f"{arenas[1]:,} / {arenas[1] / certificate.arena_bytes:.1f}"],
+        ["instructions, executed and predicted", _pair(certificate.instructions, cost.instructions)],
+        ["of a dense int8 pass", f"{certificate.instructions / dense:.2f}"],
+        ["spikes", f"{np.mean(list(certificate.spike_rates.values())):.1%}"],
+        ["latency", f"{certificate.latency_ms_low:.0f} to {certificate.latency_ms_high:.0f} ms"],
+        ["host library, whole test set", f"{len(test):,} images in {seconds:.1f} s"],
+    ]
+    return table([f"{path.name} on {target.name}", ""], rows)
+
+
+def _pair(real: float, predicted: float) -> str:
+    return f"{real:,.0f} / {predicted:,.0f} ({predicted / real - 1:+.1%})"
+
+
 def host_rate() -> str:
     graph = fold_norms(reference_network())
     images = random_images(graph, 200)
@@ -374,7 +414,12 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the cost model instead (a quarter of an hour)")
     parser.add_argument("--predict", action="store_true", help="predict other random networks (ten minutes)")
     parser.add_argument("--networks", type=int, default=24, help="random networks to fit to")
+    parser.add_argument("--run", type=Path, help="folder of a finished run: its network on its device instead")
+    parser.add_argument("--images", type=int, default=100, help="test images of that run that the emulator sees")
     arguments = parser.parse_args()
+    if arguments.run:
+        print(run_tables(arguments.run, arguments.images))
+        return
     if arguments.fit:
         fit(arguments.networks)
         return
