@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from spikenas.run.store import SqliteStore
 
 SMALL = ["--samples", "60", "--finalists", "2", "--epochs", "8"]
 BUDGET = ["--flash", "24KB", "--ram", "12KB"]
+WRITTEN = re.compile(r"<(?:section|header).*?</(?:section|header)>", re.DOTALL)
+"""A report without its scripts, in which Bokeh numbers its objects anew."""
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,18 @@ def test_every_trial_is_kept(finished: Path) -> None:
 def test_report_names_the_genotype(finished: Path) -> None:
     genotype = json.loads((finished / "summary.json").read_text())["genotype"]
     assert genotype in (finished / "report.html").read_text()
+
+
+def test_the_report_is_written_again_from_the_folder(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = finished / "report.html"
+    before = WRITTEN.findall(report.read_text())
+    report.unlink()
+    assert main(["report", str(finished)]) == 0
+    assert WRITTEN.findall(report.read_text()) == before
+    assert "taken for" in "".join(before)
+    capsys.readouterr()
+    assert main(["report", str(finished.parent)]) == 2
+    assert "not the folder of a run" in capsys.readouterr().err
 
 
 def test_the_same_command_again_trains_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

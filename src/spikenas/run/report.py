@@ -18,6 +18,7 @@ from markupsafe import Markup
 import spikenas
 from spikenas.cost.cost import CODE_ROW, Cost, LayerCost
 from spikenas.run.artifacts import write_bytes
+from spikenas.run.report_answers import AnswersSection, answers_section
 from spikenas.run.report_bits import bits_section
 from spikenas.run.report_budget import budget_bars
 from spikenas.run.report_cells import blocks
@@ -29,6 +30,7 @@ from spikenas.run.report_text import EXCEEDS, FITS, duration, figures, verdict
 from spikenas.run.report_trials import Scatter, trial_scatter
 
 PAGE = "report_page"
+SCRIPTS = ("trials.js", "answers.js", "page.js")
 __all__ = ["ReportData", "render_report", "write_report"]
 
 
@@ -41,14 +43,14 @@ def render_report(data: ReportData) -> str:
     """The page as one string of HTML."""
     curves, scatter = curve_charts(data.curve), trial_scatter(data)
     word, sentence = verdict(data)
-    bits = bits_section(data)
+    bits, answers = bits_section(data), answers_section(data)
     charts = [*curves, *([scatter.chart] if scatter else []), *([bits.chart] if bits else [])]
     return (
         _environment()
         .get_template("page.html")
         .render(
             style=Markup(_file("page.css")),
-            script=Markup(_file("page.js")),
+            script=Markup("\n".join(map(_file, SCRIPTS))),
             data=data,
             version=spikenas.__version__,
             tone={FITS: "good", EXCEEDS: "bad"}.get(word, "neutral"),
@@ -64,8 +66,9 @@ def render_report(data: ReportData) -> str:
             memory=memory_map(data),
             scatter=scatter,
             bits=bits,
+            answers=answers,
             layers=_table(data.cost),
-            page_data=_json(_page_data(data, charts, scatter)),
+            page_data=_json(_page_data(data, charts, scatter, answers)),
             bokeh=Markup("\n".join(Resources("inline", components=["bokeh"], log_level="warn").js_raw)),
         )
     )
@@ -97,9 +100,13 @@ def _table(cost: Cost) -> list[LayerCost]:
     ]
 
 
-def _page_data(data: ReportData, charts: list[Chart], scatter: Scatter | None) -> dict[str, Any]:
+def _page_data(
+    data: ReportData, charts: list[Chart], scatter: Scatter | None, answers: AnswersSection | None
+) -> dict[str, Any]:
     """What the page's script works on."""
     page: dict[str, Any] = {"charts": [chart.item for chart in charts]}
+    if answers:
+        page["answers"] = answers.script
     if scatter:
         shape = "x".join(map(str, data.graph.shapes[data.graph.input]))
         page["trials"] = {
