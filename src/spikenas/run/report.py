@@ -18,19 +18,20 @@ from markupsafe import Markup
 import spikenas
 from spikenas.cost.cost import CODE_ROW, Cost, LayerCost
 from spikenas.run.artifacts import write_bytes
-from spikenas.run.report_answers import AnswersSection, answers_section
+from spikenas.run.report_answers import answers_section
 from spikenas.run.report_bits import bits_section
 from spikenas.run.report_budget import budget_bars
 from spikenas.run.report_cells import blocks
-from spikenas.run.report_charts import Chart, curve_charts
+from spikenas.run.report_charts import curve_charts
 from spikenas.run.report_data import ReportData
 from spikenas.run.report_drawing import draw
 from spikenas.run.report_memory import memory_map
 from spikenas.run.report_text import EXCEEDS, FITS, duration, figures, verdict
+from spikenas.run.report_trial_details import trial_details
 from spikenas.run.report_trials import Scatter, trial_scatter
 
 PAGE = "report_page"
-SCRIPTS = ("trials.js", "answers.js", "page.js")
+SCRIPTS = ("drawing.js", "trials.js", "answers.js", "page.js")
 __all__ = ["ReportData", "render_report", "write_report"]
 
 
@@ -44,7 +45,16 @@ def render_report(data: ReportData) -> str:
     curves, scatter = curve_charts(data.curve), trial_scatter(data)
     word, sentence = verdict(data)
     bits, answers = bits_section(data), answers_section(data)
+    pieces = blocks(data.graph)
     charts = [*curves, *([scatter.chart] if scatter else []), *([bits.chart] if bits else [])]
+    page_data: dict[str, Any] = {
+        "charts": [chart.item for chart in charts],
+        "network": [draw(piece).item() if piece.branched else None for piece in pieces],
+    }
+    if scatter:
+        page_data["trials"] = _trials(data, scatter)
+    if answers:
+        page_data["answers"] = answers.script
     return (
         _environment()
         .get_template("page.html")
@@ -61,14 +71,13 @@ def render_report(data: ReportData) -> str:
             stages=[(stage, duration(seconds), seconds) for stage, seconds in data.seconds.items()],
             total_seconds=sum(data.seconds.values()),
             curves=curves,
-            blocks=blocks(data.graph),
-            draw=draw,
+            blocks=pieces,
             memory=memory_map(data),
             scatter=scatter,
             bits=bits,
             answers=answers,
             layers=_table(data.cost),
-            page_data=_json(_page_data(data, charts, scatter, answers)),
+            page_data=_json(page_data),
             bokeh=Markup("\n".join(Resources("inline", components=["bokeh"], log_level="warn").js_raw)),
         )
     )
@@ -100,26 +109,21 @@ def _table(cost: Cost) -> list[LayerCost]:
     ]
 
 
-def _page_data(
-    data: ReportData, charts: list[Chart], scatter: Scatter | None, answers: AnswersSection | None
-) -> dict[str, Any]:
-    """What the page's script works on."""
-    page: dict[str, Any] = {"charts": [chart.item for chart in charts]}
-    if answers:
-        page["answers"] = answers.script
-    if scatter:
-        shape = "x".join(map(str, data.graph.shapes[data.graph.input]))
-        page["trials"] = {
-            "x": scatter.x,
-            "y": scatter.y,
-            "measures": scatter.measures,
-            "budget": scatter.budget,
-            "fronts": scatter.fronts,
-            "chosen": data.genotype,
-            "command": f"--space {data.space} --target {data.target} --input {shape} "
-            f"--classes {data.graph.shapes[data.graph.output][0]}",
-        }
-    return page
+def _trials(data: ReportData, scatter: Scatter) -> dict[str, Any]:
+    """What the page's script works on when axes are chosen and trials clicked."""
+    shape = "x".join(map(str, data.graph.shapes[data.graph.input]))
+    return {
+        "x": scatter.x,
+        "y": scatter.y,
+        "measures": scatter.measures,
+        "budget": scatter.budget,
+        "fronts": scatter.fronts,
+        "chosen": data.genotype,
+        "cost": f"--space {data.space} --target {data.target} --input {shape} "
+        f"--classes {data.graph.shapes[data.graph.output][0]}",
+        "train": data.train_command,
+        "details": trial_details(data, scatter.best),
+    }
 
 
 def _json(value: Any) -> Markup:

@@ -44,7 +44,8 @@ Values = npt.NDArray[np.float64]
 class Scatter:
     """The chart, and what the page's script needs to change its axes and to tell about a trial.
 
-    ``fronts`` holds the points of the Pareto front of every two measures, by "x|y".
+    ``fronts`` holds the points of the Pareto front of every two measures, by "x|y"; ``best`` are the trials on any of
+    them, as positions in the report's trials.
     """
 
     chart: Chart
@@ -54,6 +55,7 @@ class Scatter:
     budget: dict[str, float]
     fronts: dict[str, list[list[float]]]
     counts: dict[str, int]
+    best: frozenset[int]
 
 
 def trial_scatter(data: ReportData) -> Scatter | None:
@@ -68,14 +70,16 @@ def trial_scatter(data: ReportData) -> Scatter | None:
     x = next(name for name in ("flash_bytes", *present) if name in present and name != y)
     kinds = np.array([_kind(row) for row in rows])
     limits = {name: getattr(data.budget, name, None) for name in present}
+    fronts = _fronts({name: values[name] for name in present}, kinds != "refused")
     return Scatter(
         chart=_draw(rows, values, kinds),
         measures=present,
         x=x,
         y=y,
         budget={name: limit * SCALES.get(name, 1.0) for name, limit in limits.items() if limit is not None},
-        fronts=_fronts({name: values[name] for name in present}, kinds != "refused"),
+        fronts={f"{x}|{y}": _points(values[x][rows], values[y][rows]) for (x, y), rows in fronts.items()},
         counts={kind: int((kinds == kind).sum()) for kind in GROUPS},
+        best=frozenset(int(row) for rows in fronts.values() for row in rows),
     )
 
 
@@ -102,17 +106,20 @@ def _kind(row: Row) -> str:
     return "trained" if row.get("accuracy") is not None else "screened"
 
 
-def _fronts(values: dict[str, Values], done: npt.NDArray[np.bool_]) -> dict[str, list[list[float]]]:
-    """The non-dominated done trials of every ordered pair of measures, as [xs, ys] by rising x."""
+def _fronts(values: dict[str, Values], done: npt.NDArray[np.bool_]) -> dict[tuple[str, str], npt.NDArray[np.intp]]:
+    """The positions of the non-dominated done trials of every ordered pair of measures, by rising x."""
     fronts = {}
     for x, y in itertools.permutations(values, 2):
-        points = np.stack([values[x], values[y]], axis=1)[done]
-        points = points[np.isfinite(points).all(axis=1)]
-        if len(points):
-            best = points[non_dominated(points * [OBJECTIVES[x], OBJECTIVES[y]])]
-            best = best[np.lexsort((best[:, 1], best[:, 0]))]
-            fronts[f"{x}|{y}"] = [[float(f"{value:.6g}") for value in column] for column in best.T]
+        measured = np.flatnonzero(done & np.isfinite(values[x]) & np.isfinite(values[y]))
+        if len(measured):
+            points = np.stack([values[x], values[y]], axis=1)[measured]
+            best = measured[non_dominated(points * [OBJECTIVES[x], OBJECTIVES[y]])]
+            fronts[x, y] = best[np.lexsort((values[y][best], values[x][best]))]
     return fronts
+
+
+def _points(*columns: Values) -> list[list[float]]:
+    return [[float(f"{value:.6g}") for value in column] for column in columns]
 
 
 def _draw(rows: Sequence[Row], values: dict[str, Values], kinds: npt.NDArray[np.str_]) -> Chart:

@@ -2,18 +2,22 @@
 
 const page = JSON.parse(document.getElementById("page-data").textContent);
 
-for (const button of document.querySelectorAll("[data-copy]")) {
-  button.addEventListener("click", async () => {
-    let done = "Copied";
-    try {
-      await navigator.clipboard.writeText(button.dataset.copy);
-    } catch {
-      getSelection().selectAllChildren(button.previousElementSibling);
-      done = "Selected";
-    }
-    button.textContent = done;
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
-  });
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest("[data-copy]");
+  if (!button) return;
+  let done = "Copied";
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    getSelection().selectAllChildren(button.previousElementSibling);
+    done = "Selected";
+  }
+  button.textContent = done;
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+});
+
+for (const place of document.querySelectorAll("[data-block]")) {
+  place.append(picture(page.network[place.dataset.block]));
 }
 
 for (const box of document.querySelectorAll(".map .box")) {

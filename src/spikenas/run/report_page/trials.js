@@ -90,21 +90,62 @@ function better(name) {
   return name === "score" || name === "accuracy" ? 1 : -1;
 }
 
-function tellTrial(data, index) {
-  const trials = page.trials;
-  const line = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
+async function tellTrial(data, index) {
+  const trials = page.trials, place = document.getElementById("trial");
+  place.dataset.asked = data.number[index];
+  details ??= unpacked(trials.details);
+  const { pictures, cells, layers } = await details;
+  if (place.dataset.asked !== String(data.number[index])) return; // another trial was clicked meanwhile
+  const genotype = data.genotype[index];
   const figures = Object.entries(trials.measures)
     .filter(([name]) => Number.isFinite(data[name][index]))
     .map(([name, [text, unit]]) => `${text} ${round(data[name][index])}${unit && ` ${unit}`}`);
   const how = data.epochs[index] ? `${data.measure[index]}, ${data.epochs[index]} epochs` : data.measure[index];
-  const genotype = data.genotype[index];
-  const command = `spikenas cost '${genotype.replaceAll("'", "'\\''")}' ${trials.command}`;
-  const lines = [
-    line("b", `Trial ${data.number[index]}: ${how}, ${data.state[index]}`),
-    line("code", genotype),
-    line("span", figures.join(" · ")),
-    line("code", command),
+  const parts = [
+    element("b", {}, `Trial ${data.number[index]}: ${how}, ${data.state[index]}`),
+    element("code", {}, genotype),
+    element("span", {}, figures.join(" · ")),
   ];
-  if (data.reason[index]) lines.splice(3, 0, line("span", data.reason[index]));
-  document.getElementById("trial").replaceChildren(...lines);
+  if (data.reason[index]) parts.push(element("span", {}, data.reason[index]));
+  if (cells[genotype]) parts.push(trialCells(cells[genotype].map((number) => pictures[number])));
+  if (layers[genotype]?.length) parts.push(layerTable(layers[genotype]));
+  else parts.push(...command("What each of its layers costs", `spikenas cost ${quoted(genotype)} ${trials.cost}`));
+  if (trials.train) {
+    const train = trials.train.replace("GENOTYPE", () => quoted(genotype));
+    parts.push(...command("Train it", train.replace(/OUT$/, `runs/trial-${data.number[index]}`)));
+  }
+  place.replaceChildren(...parts);
+}
+
+let details; // what all trials' cells and layers are, once somebody asks
+
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+function trialCells(drawings) {
+  const figures = drawings.map((drawing, index) =>
+    element("figure", {}, element("figcaption", {}, drawings.length > 1 ? `Cell ${index + 1}` : "Cell"), picture(drawing)));
+  return element("div", { class: "cells" }, ...figures);
+}
+
+function layerTable(rows) {
+  const heads = ["Layer", "Kind", "Flash, bytes", "Buffer, bytes", "MACs", "Synops", "Energy, nJ"];
+  const body = rows.map(([name, kind, ...numbers]) =>
+    element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, kind),
+      ...numbers.map((number) => element("td", { class: "number" }, number ? number.toLocaleString("en") : ""))));
+  const head = element("tr", {}, ...heads.map((text) => element("th", { scope: "col" }, text)));
+  const table = element("table", { class: "layers" }, element("thead", {}, head), element("tbody", {}, ...body));
+  return element("div", { class: "scroll" }, table,
+    element("p", { class: "note" }, "By its graph alone: 15% of neurons spike at a step."));
+}
+
+function command(title, text) {
+  const copy = element("button", { type: "button", "data-copy": text }, "Copy");
+  return [element("span", {}, title), element("div", { class: "command" }, element("code", {}, text), copy)];
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", "'\\''")}'`;
 }
