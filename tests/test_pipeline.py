@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,23 @@ def test_the_report_is_written_again_from_the_folder(finished: Path, capsys: pyt
     capsys.readouterr()
     assert main(["report", str(finished.parent)]) == 2
     assert "not the folder of a run" in capsys.readouterr().err
+
+
+def test_two_runs_are_compared_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = shutil.copytree(finished, tmp_path / "other")
+    assert main(["report", "--compare", str(other), str(finished)]) == 0
+    page = (other / "compare-digits.html").read_text()
+    assert "other</b>" in page
+    assert "digits</b>" in page
+    for arguments, words in (
+        (["--compare", str(other)], "give two different runs"),
+        (["--compare", str(other), str(other)], "give two different runs"),
+        ([str(other), str(finished)], "2 runs: give one, or two with --compare"),
+        ([str(other), "--out", "x.html"], "--out is for --compare"),
+    ):
+        capsys.readouterr()
+        assert main(["report", *arguments]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_the_same_command_again_trains_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,8 @@
-"""A run's report written again, when what it tells has grown: from what the run left in its folder."""
+"""A run's report written again, when what it tells has grown, or beside another's: from what runs left in folders."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 from spikenas.cost.budget import Budget
 from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
-from spikenas.errors import RunError
+from spikenas.errors import InputError, RunError
 from spikenas.graph import Graph, from_json, to_json
 from spikenas.run.artifacts import plain, read_json, write_json
-from spikenas.run.folder import read_run
+from spikenas.run.folder import flat, read_run
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
+from spikenas.run.report_compare import Compared, write_comparison
 
 PAGE_FILE = "page.json"
 MADE = ("cost", "graph", "quantized")
@@ -53,3 +55,20 @@ def rewrite_report(run: Path) -> Path:
     data, report = read_page(run), read_run(run).report
     write_report(data, report)
     return report
+
+
+def compare_reports(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Write a page on two runs to ``out``, by default into the first one's folder, and return its path.
+
+    Raises InputError unless there are two different ones, and RunError as :func:`read_page` does.
+    """
+    if len(runs) != 2 or runs[0].resolve() == runs[1].resolve():
+        raise InputError(f"--compare {' '.join(map(str, runs))}: give two different runs")
+    names = [run.resolve().name for run in runs]
+    shown = names if names[0] != names[1] else list(map(str, runs))
+    first, second = (
+        Compared(name, flat(read_run(run).settings), read_page(run)) for name, run in zip(shown, runs, strict=True)
+    )
+    page = out or runs[0] / f"compare-{names[1]}.html"
+    write_comparison(first, second, page)
+    return page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,11 @@ def draw(block: Block) -> Drawing:
     )
     height = 2 * top + (len(dots) - 1) * row
     return Drawing(axis + right * pitch + reach, height, dots, lines, _title(block))
+
+
+def drawings(blocks: Sequence[Block]) -> list[dict[str, Any] | None]:
+    """Of each block what the page's script makes its picture from; None of a chain, which has none."""
+    return [draw(block).item() if block.branched else None for block in blocks]
 
 
 def assign_lanes(spans: list[tuple[int, int, bool]]) -> list[int]:

@@ -44,8 +44,8 @@ Values = npt.NDArray[np.float64]
 class Scatter:
     """The chart, and what the page's script needs to change its axes and to tell about a trial.
 
-    ``fronts`` holds the points of the Pareto front of every two measures, by "x|y"; ``best`` are the trials on any of
-    them, as positions in the report's trials.
+    ``fronts`` holds the points of the Pareto front of every two measures, by "x|y", and ``front_rows`` the same as
+    positions in the report's trials.
     """
 
     chart: Chart
@@ -55,14 +55,18 @@ class Scatter:
     budget: dict[str, float]
     fronts: dict[str, list[list[float]]]
     counts: dict[str, int]
-    best: frozenset[int]
+    front_rows: dict[str, list[int]]
+
+    @property
+    def best(self) -> set[int]:
+        """The positions of the trials on any front."""
+        return {row for rows in self.front_rows.values() for row in rows}
 
 
 def trial_scatter(data: ReportData) -> Scatter | None:
     """The scatter; None when no trial has two figures to plot."""
     rows = data.trials
-    values = {name: _measure(rows, name) for name in MEASURES}
-    _share_scores(rows, values["score"])
+    values = measured(rows)
     present = {name: words for name, words in MEASURES.items() if np.isfinite(values[name]).any()}
     if len(present) < 2:
         return None
@@ -77,10 +81,17 @@ def trial_scatter(data: ReportData) -> Scatter | None:
         x=x,
         y=y,
         budget={name: limit * SCALES.get(name, 1.0) for name, limit in limits.items() if limit is not None},
-        fronts={f"{x}|{y}": _points(values[x][rows], values[y][rows]) for (x, y), rows in fronts.items()},
+        fronts={f"{x}|{y}": [short(values[x][rows]), short(values[y][rows])] for (x, y), rows in fronts.items()},
         counts={kind: int((kinds == kind).sum()) for kind in GROUPS},
-        best=frozenset(int(row) for rows in fronts.values() for row in rows),
+        front_rows={f"{x}|{y}": rows.tolist() for (x, y), rows in fronts.items()},
     )
+
+
+def measured(rows: Sequence[Row]) -> dict[str, Values]:
+    """Every measure of every trial in its unit, NaN where it was not measured."""
+    values = {name: _measure(rows, name) for name in MEASURES}
+    _share_scores(rows, values["score"])
+    return values
 
 
 def _measure(rows: Sequence[Row], name: str) -> Values:
@@ -118,8 +129,9 @@ def _fronts(values: dict[str, Values], done: npt.NDArray[np.bool_]) -> dict[tupl
     return fronts
 
 
-def _points(*columns: Values) -> list[list[float]]:
-    return [[float(f"{value:.6g}") for value in column] for column in columns]
+def short(values: Values) -> list[float]:
+    """Six digits of each."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _draw(rows: Sequence[Row], values: dict[str, Values], kinds: npt.NDArray[np.str_]) -> Chart:

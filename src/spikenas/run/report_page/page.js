@@ -35,6 +35,7 @@ async function drawCharts() {
     plots[item.target_id] = views.roots[0];
   }
   if (plots.trials) trialScatter(plots.trials.model);
+  if (page.compared) compareFronts(plots.fronts.model, page.compared);
   if (page.answers) showAnswers(page.answers);
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }

@@ -23,8 +23,8 @@ function trialScatter(plot) {
     named("chosen").data_source.data = { x: best.map((p) => p[0]), y: best.map((p) => p[1]) };
     setRange(plot.x_range, x, y, "over_x", "left");
     setRange(plot.y_range, y, x, "over_y", "bottom");
-    plot.below[0].axis_label = words(x);
-    plot.left[0].axis_label = words(y);
+    plot.below[0].axis_label = words(trials.measures[x]);
+    plot.left[0].axis_label = words(trials.measures[y]);
   }
 
   function chosenPoint(x, y) {
@@ -67,11 +67,6 @@ function trialScatter(plot) {
     if (box.visible) box[edge] = limit;
   }
 
-  function words(name) {
-    const [text, unit] = trials.measures[name];
-    return unit ? `${text}, ${unit}` : text;
-  }
-
   for (const axis of Object.values(axes)) axis.addEventListener("change", show);
   for (const source of sources) {
     source.selected.properties.indices.change.connect(() => {
@@ -79,6 +74,10 @@ function trialScatter(plot) {
     });
   }
   show();
+}
+
+function words([text, unit]) {
+  return unit ? `${text}, ${unit}` : text;
 }
 
 function extend(range, value) {
