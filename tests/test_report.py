@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
 from spikenas.errors import RunError
 from spikenas.graph import Add, Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
+from spikenas.run.folder import open_run
 from spikenas.run.report import render_report, write_report
+from spikenas.run.report_again import PAGE_FILE, keep_page, read_page
 from spikenas.run.report_budget import budget_bars
 from spikenas.run.report_cells import Block, blocks, cell_block
 from spikenas.run.report_drawing import assign_lanes, draw
@@ -203,6 +206,20 @@ def test_writing_replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(RunError, match="cannot be written"):
         write_report(report_data(), tmp_path / "nowhere" / "report.html")
+
+
+def test_what_is_kept_of_a_page_comes_back(tmp_path: Path) -> None:
+    data = report_data(spike_rates={"lif1": 0.31}, answers={"class_names": ["a", "b"]}, quantized=[])
+    data = replace(data, cost=estimate(data.graph, load_target(data.target), data.spike_rates))
+    with open_run(tmp_path / "run", {}) as folder:
+        with pytest.raises(RunError, match="has no report to write again"):
+            read_page(folder.path)
+        keep_page(folder.path, data, data.graph)
+    assert read_page(folder.path) == data
+    kept = json.loads((folder.path / PAGE_FILE).read_text())
+    (folder.path / PAGE_FILE).write_text(json.dumps(kept | {"aura": 1}))
+    with pytest.raises(RunError, match="'aura' is unknown: another version"):
+        read_page(folder.path)
 
 
 # --- bars and map -----------------------------------------------------------------------------------------

@@ -1,26 +1,24 @@
-"""What the integer network answered: counted, drawn, and clickable in a real browser."""
+"""What the integer network answered: counted, and with the images and spikes that belong to it."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Browser
 from fakes_report import report_data, small_graph
 from networks_deploy import random_weights
 from PIL import Image
 from random_graphs import random_graph, random_images, random_integer_model
+from test_report import HOSTILE, Page
 
 from spikenas import reference
 from spikenas.data.split import Split
 from spikenas.graph import Lif
 from spikenas.run.answers import NEURONS, look_at_answers, thumbnail
-from spikenas.run.report import write_report
+from spikenas.run.report import render_report
 from spikenas.snn.spike_record import record_spikes
 
 NAMES = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -87,53 +85,11 @@ def test_thumbnails_are_small_and_in_colour() -> None:
     assert (picture.mode, picture.size, picture.getpixel((3, 3))) == ("RGB", (32, 21), (0, 200, 0))
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, dict[str, Any]]]:
-    """A browser with the page of :func:`answered`."""
-    found = answered()[3]
-    folder: Path = tmp_path_factory.mktemp("answers")
-    write_report(report_data(answers=found, spike_rates={"lif1": 0.2, "lif2": 0.1}), folder / "report.html")
-    browser = Browser(folder / "profile")
-    browser.open(folder / "report.html", width=390)
-    yield browser, found
-    browser.close()
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; on Debian: apt-get install chromium")
-class TestInTheBrowser:
-    def test_a_field_of_the_matrix_shows_the_mistakes_behind_it(self, shown: tuple[Browser, dict[str, Any]]) -> None:
-        browser, found = shown
-        true, answer, count = max((row for row in found["confusion"] if row[0] != row[1]), key=lambda row: row[2])
-        field = f'document.querySelector(\'.matrix [data-true="{true}"][data-answered="{answer}"]\')'
-        browser.evaluate(f"{field}.click()")
-        visible = browser.evaluate(
-            "[...document.querySelectorAll('.mistakes figure')].filter(one => one.offsetParent)"
-            ".map(one => one.innerText)"
-        )
-        assert [text.strip() for text in visible] == [f"{NAMES[true]} → {NAMES[answer]}"] * count
-        said = browser.evaluate("document.getElementById('confusion').textContent")
-        assert said.startswith(f"{NAMES[true]} taken for {NAMES[answer]}: {count} of ")
-        browser.evaluate(f"{field}.click()")
-        everything = "[...document.querySelectorAll('.mistakes figure')].filter(one => one.offsetParent).length"
-        assert browser.evaluate(everything) == len(found["wrong"])
-        assert browser.evaluate("document.documentElement.scrollWidth") == 390
-        assert browser.problems == []
-
-    def test_a_sample_draws_its_spikes(self, shown: tuple[Browser, dict[str, Any]]) -> None:
-        browser, found = shown
-        browser.evaluate("document.querySelectorAll('.samples button')[5].click()")
-        sample = found["samples"][5]
-        for name, neurons in found["layers"].items():
-            drawn = browser.evaluate(
-                f"(() => {{ const canvas = document.querySelector('[data-layer={name}] canvas');"
-                "const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;"
-                "return [canvas.width, canvas.height, [...data].filter((_, i) => i % 4 === 3).map(Number)]; })()"
-            )
-            bits = np.unpackbits(np.frombuffer(base64.b64decode(sample["spikes"][name]), np.uint8), count=3 * neurons)
-            assert drawn[:2] == [neurons, 3]
-            assert [value == 255 for value in drawn[2]] == bits.astype(bool).tolist()
-        assert f"answered {NAMES[sample['answered']]}" in browser.evaluate(
-            "document.getElementById('sample').textContent"
-        )
-        assert browser.problems == []
+def test_hostile_class_names_stay_text() -> None:
+    model, test, answers, _ = answered(40)
+    found = look_at_answers(model, test, (HOSTILE, *NAMES[1:]), answers)
+    page = Page(render_report(report_data(answers=found)))
+    assert len(page.scripts) == 3
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert page.data["answers"]["classes"][0] == HOSTILE
+    assert HOSTILE in page.text

@@ -1,20 +1,12 @@
-"""Two runs on one page: their differences, and their Pareto fronts in a real browser."""
+"""Two runs on one page: what differs."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import pytest
-from browser import CHROMIUM, Browser
-from fakes_report import BUDGET, GENOTYPE, curve_rows, report_data, trial_rows
-from PIL import Image
+from fakes_report import BUDGET, curve_rows, report_data, trial_rows
 from test_report import HOSTILE, Page, branched_graph, hostile_data
 
 from spikenas.cost.budget import Budget
-from spikenas.run.report_compare import Compared, figure_lines, render_comparison, write_comparison
+from spikenas.run.report_compare import Compared, figure_lines, render_comparison
 
 
 def pair() -> tuple[Compared, Compared]:
@@ -62,50 +54,3 @@ def test_hostile_text_stays_text() -> None:
     assert "img" not in {tag for tag, _ in page.tags}
     assert len(page.scripts) == 3
     assert page.text.count(HOSTILE) >= 5
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, Path]]:
-    folder = tmp_path_factory.mktemp("compared")
-    write_comparison(*pair(), folder / "compare.html")
-    browser = Browser(folder / "profile")
-    yield browser, folder / "compare.html"
-    browser.close()
-
-
-def front(rows: list[dict[str, Any]], x: str, y: str) -> list[tuple[float, float]]:
-    """Brute force: least x, most y."""
-    points = [(row[x], row[y]) for row in rows if row["state"] == "done" and row[x] is not None and row[y] is not None]
-    return sorted((a, b) for a, b in points if not any((c <= a and d > b) or (c < a and d >= b) for c, d in points))
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; on Debian: apt-get install chromium")
-@pytest.mark.parametrize("width", [1280, 390])
-def test_fronts_of_both_follow_the_axes(shown: tuple[Browser, Path], width: int) -> None:
-    browser, page = shown
-    browser.open(page, width=width)
-    assert browser.evaluate("document.documentElement.scrollWidth") == width
-    browser.evaluate(
-        "for (const [axis, measure] of [['x', 'energy_nj'], ['y', 'accuracy']]) {"
-        "const list = document.getElementById(`axis-${axis}`); list.value = measure;"
-        "list.dispatchEvent(new Event('change')); }"
-    )
-    for run, one in enumerate(pair()):
-        data = browser.evaluate(
-            f"(() => {{ const d = plots.fronts.model.select_one('points_{run}').data_source.data;"
-            "return [[...d.x], [...d.y], [...d.number]]; })()"
-        )
-        rows = list(one.data.trials)
-        expected = front(rows, "energy_nj", "accuracy")
-        assert data[0] == pytest.approx([x for x, _ in expected], rel=1e-5)
-        assert data[1] == pytest.approx([100 * y for _, y in expected], rel=1e-5)
-        assert [rows[number]["energy_nj"] for number in data[2]] == pytest.approx(data[0], rel=1e-5)
-        chosen = browser.evaluate(f"[...plots.fronts.model.select_one('chosen_{run}').data_source.data.y]")
-        assert chosen == pytest.approx(
-            [100 * next(row["accuracy"] for row in rows if row["genotype"] == GENOTYPE)], rel=1e-5
-        )
-    picture = Image.open(io.BytesIO(browser.screenshot()))
-    assert picture.width == width
-    assert browser.evaluate("document.querySelectorAll('.picture svg .pill').length") == 3  # the second's, of its loop
-    assert browser.problems == []

@@ -38,7 +38,7 @@ def read_page(run: Path) -> ReportData:
     """
     folder = read_run(run)
     if not (run / PAGE_FILE).is_file():
-        raise RunError(f"{run}: has no report yet; the command that began this run goes on with it")
+        raise RunError(f"{run}: has no report to write again; `spikenas run` and `spikenas train` end with one")
     values = dict(read_json(run / PAGE_FILE))
     if unknown := sorted(values.keys() - {"integer_graph", *(item.name for item in fields(ReportData))}):
         raise RunError(f"{run / PAGE_FILE}: {unknown[0]!r} is unknown: another version of spikenas wrote it")

@@ -101,6 +101,7 @@ def _chart(rows: Sequence[Row]) -> Chart:
     plot = plain_figure("accuracy_by_bits", 260, toolbar_location=None, x_axis_label="flash, KB")
     plot.yaxis.formatter = NumeralTickFormatter(format="0.0%")
     plot.xaxis.ticker.desired_num_ticks = 5
+    plot.x_range.range_padding, plot.y_range.range_padding = 0.2, 0.3  # room for the labels
     legend = []
     for tuned, words, color in ((False, "after training", BLUE), (True, "trained on with rounded weights", ORANGE)):
         chosen = [row for row in rows if bool(row["qat_epochs"]) is tuned]

@@ -24,7 +24,7 @@ from spikenas.run.report_drawing import draw
 from spikenas.space.genotype import Cell, Genotype
 from spikenas.space.space import SPACES, load_space
 
-LAYERED = 300
+LAYERED = 500
 
 
 def trial_details(data: ReportData, best: Iterable[int]) -> str:

@@ -121,10 +121,10 @@ def _fronts(values: dict[str, Values], done: npt.NDArray[np.bool_]) -> dict[tupl
     """The positions of the non-dominated done trials of every ordered pair of measures, by rising x."""
     fronts = {}
     for x, y in itertools.permutations(values, 2):
-        measured = np.flatnonzero(done & np.isfinite(values[x]) & np.isfinite(values[y]))
-        if len(measured):
-            points = np.stack([values[x], values[y]], axis=1)[measured]
-            best = measured[non_dominated(points * [OBJECTIVES[x], OBJECTIVES[y]])]
+        rows = np.flatnonzero(done & np.isfinite(values[x]) & np.isfinite(values[y]))
+        if len(rows):
+            points = np.stack([values[x], values[y]], axis=1)[rows]
+            best = rows[non_dominated(points * [OBJECTIVES[x], OBJECTIVES[y]])]
             fronts[x, y] = best[np.lexsort((values[y][best], values[x][best]))]
     return fronts
 
