@@ -16,6 +16,7 @@ from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
 from spikenas.data.datasets import load_dataset
 from spikenas.graph import Conv2d, Linear
+from spikenas.pipeline import RunSettings, command_line
 from spikenas.run.artifacts import load_integer_model
 from spikenas.run.store import SqliteStore
 
@@ -69,6 +70,13 @@ def test_the_report_is_written_again_from_the_folder(finished: Path, capsys: pyt
     capsys.readouterr()
     assert main(["report", str(finished.parent)]) == 2
     assert "not the folder of a run" in capsys.readouterr().err
+
+
+def test_a_page_knows_how_to_train_another_network_alike(finished: Path) -> None:
+    command = json.loads((finished / "page.json").read_text())["train_command"]
+    assert command == "spikenas train GENOTYPE --data digits --flash 24576 --ram 12288 --epochs 8 --out OUT"
+    settings = RunSettings("digits", space="snasnet", genotype="g")
+    assert command_line(settings, Path("out")) == "spikenas train g --data digits --space snasnet --out out"
 
 
 def test_two_runs_are_compared_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,9 +28,9 @@ def look_at_answers(model: IntegerModel, test: Split, class_names: tuple[str, ..
     """``answers`` int64 [N] of ``model`` to ``test``, told with some of its images.
 
     Keys: ``class_names``; ``images``, their number; ``confusion``, a list of [true, answered, count] where there are
-    any; ``wrong``, up to MISTAKES images that went wrong, of as many pairs of classes as there are; ``samples``,
-    a few images that went right and wrong with ``outputs`` and, by Lif, ``spikes``: bits of [T, neurons], of
-    ``layers[name]`` neurons spread over all.
+    any; ``wrong``, up to MISTAKES images that went wrong, of as many pairs of classes as there are; ``samples``, a few
+    images that went right and wrong with their ``outputs`` and by Lif ``rates``, spikes per neuron and step, and
+    ``spikes``, bits of [T, ``layers[name]``]: so many of its ``neurons[name]`` neurons, at equal distances.
     """
     counts = Counter(zip(test.labels.tolist(), answers.tolist(), strict=True))
     wrong = _spread(test.labels, answers, np.flatnonzero(test.labels != answers))
