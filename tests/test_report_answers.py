@@ -83,6 +83,9 @@ def test_thumbnails_are_small_and_in_colour() -> None:
     image[1] = 200
     picture = Image.open(io.BytesIO(base64.b64decode(thumbnail(image))))
     assert (picture.mode, picture.size, picture.getpixel((3, 3))) == ("RGB", (32, 21), (0, 200, 0))
+    frames = np.stack([np.full((2, 8, 8), 100, np.uint8), np.full((2, 8, 8), 30, np.uint8)])
+    picture = Image.open(io.BytesIO(base64.b64decode(thumbnail(frames))))
+    assert (picture.mode, picture.getpixel((0, 0))) == ("L", 100)
 
 
 def test_hostile_class_names_stay_text() -> None:

@@ -42,14 +42,13 @@ def quantize(
     flash_bytes = None if flash is None else parse_bytes(flash)
     from spikenas.cli.progress import RunProgress
     from spikenas.run.quantization import QuantizeSettings, quantize_run
-    from spikenas.run.report_again import PAGE_FILE, rewrite_report
+    from spikenas.run.report_again import refresh_report
 
     width = int(membrane_bits) if membrane_bits and membrane_bits.isdecimal() else membrane_bits
     settings = QuantizeSettings(wanted, flash_bytes, width, qat, images, target, seed)
     with RunProgress() as progress:
         result = quantize_run(run, settings, progress, out)
-        if (run / PAGE_FILE).is_file():
-            rewrite_report(run)
+        refresh_report(run)
     if as_json:
         return print_json(plain(result) | {"points_lost": result.points_lost})
     _print(result)

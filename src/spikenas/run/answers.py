@@ -92,7 +92,11 @@ def _bits(spikes: npt.NDArray[np.bool_]) -> str:
 
 
 def thumbnail(image: npt.NDArray[np.uint8]) -> str:
-    """A PNG file in base64 of ``image`` [C, H, W]: in colour where C is 3, else the mean of the channels in grey."""
+    """A PNG file in base64 of ``image`` [C, H, W]: in colour where C is 3, else the mean of the channels in grey.
+
+    Of frames [T, C, H, W] each pixel is the brightest of all steps.
+    """
+    image = image.max(axis=0) if image.ndim == 4 else image
     pixels = image.transpose(1, 2, 0) if len(image) == 3 else image.mean(axis=0).round().astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -21,7 +21,7 @@ from spikenas.run.report_drawing import drawings
 from spikenas.run.report_frame import render_page
 from spikenas.run.report_memory import memory_map
 from spikenas.run.report_text import duration, figures, verdict
-from spikenas.run.report_trial_details import trial_details
+from spikenas.run.report_trial_details import sample_shape, trial_details
 from spikenas.run.report_trials import Scatter, trial_scatter
 
 __all__ = ["ReportData", "render_report", "write_report"]
@@ -75,7 +75,7 @@ def _table(cost: Cost) -> list[LayerCost]:
 
 def _trials(data: ReportData, scatter: Scatter) -> dict[str, Any]:
     """What the page's script works on when axes are chosen and trials clicked."""
-    shape = "x".join(map(str, data.graph.shapes[data.graph.input]))
+    shape = "x".join(map(str, sample_shape(data.graph)))
     return {
         "measures": scatter.measures,
         "budget": scatter.budget,

@@ -57,6 +57,14 @@ def rewrite_report(run: Path) -> Path:
     return report
 
 
+def refresh_report(run: Path) -> bool:
+    """Write the report of ``run`` again; False where it has none yet."""
+    if not (run / PAGE_FILE).is_file():
+        return False
+    rewrite_report(run)
+    return True
+
+
 def compare_reports(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Write a page on two runs to ``out``, by default into the first one's folder, and return its path.
 

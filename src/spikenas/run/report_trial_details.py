@@ -18,6 +18,7 @@ from spikenas.cost.cost import estimate
 from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import load_target
 from spikenas.errors import SpikenasError
+from spikenas.graph import Graph, Input, Shape
 from spikenas.run.report_cells import cell_block
 from spikenas.run.report_data import ReportData, Row
 from spikenas.run.report_drawing import draw
@@ -49,6 +50,13 @@ def trial_details(data: ReportData, best: Iterable[int]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
+def sample_shape(graph: Graph) -> Shape:
+    """Of what the network takes: (C, H, W), or (T, C, H, W) where its steps see different images."""
+    layer = graph[graph.input]
+    assert isinstance(layer, Input)
+    return layer.shape if layer.static else (graph.timesteps, *layer.shape)
+
+
 def _parsed(data: ReportData) -> dict[str, Genotype]:
     """Genotypes by their text, but those that no space here knows."""
     found: dict[str, Genotype] = {}
@@ -77,9 +85,9 @@ def _by_interest(data: ReportData, best: set[int]) -> list[str]:
 
 def _layers(data: ReportData, genotype: Genotype) -> list[list[Any]]:
     space, target = load_space(data.space), load_target(data.target)
-    shape, classes = data.graph.shapes[data.graph.input], data.graph.shapes[data.graph.output][0]
+    classes = data.graph.shapes[data.graph.output][0]
     try:
-        graph = for_target(space.lower(genotype, shape, classes), target)
+        graph = for_target(space.lower(genotype, sample_shape(data.graph), classes), target)
         limits = data.budget
         cost = estimate(graph, target, flash_bytes=limits.flash_bytes, ram_bytes=limits.ram_bytes)
     except SpikenasError:
