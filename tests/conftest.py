@@ -1,4 +1,4 @@
-"""What every test gets: a cache folder of its own, so that nothing is written to the user's."""
+"""What every test gets: a cache folder of its own, so that nothing is written to the user's. And what several share."""
 
 from __future__ import annotations
 
@@ -16,3 +16,15 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("SPIKENAS_CACHE", str(folder))
     yield folder
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def big_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a study of 10,000 trials."""
+    from fakes_report import report_data, searched_rows
+
+    from spikenas.run.report import write_report
+
+    path = tmp_path_factory.mktemp("big") / "report.html"
+    write_report(report_data(trials=searched_rows(10_000)), path)
+    return path

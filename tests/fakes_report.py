@@ -11,6 +11,7 @@ from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
 from spikenas.graph import Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
 from spikenas.run.report_data import ReportData
+from spikenas.space.space import load_space
 
 GENOTYPE = "t3-b8-k3s1-8:333.33.3-pool"
 BUDGET = Budget(32 * 1024, 16 * 1024)
@@ -46,6 +47,7 @@ def report_data(graph: Graph | None = None, budget: Budget = BUDGET, **changes: 
         "command": "spikenas run --data digits --flash 32KB --ram 16KB --out runs/demo",
         "curve": curve_rows(12),
         "trials": trial_rows(40),
+        "train_command": "spikenas train GENOTYPE --data digits --flash 32768 --ram 16384 --out OUT",
     }
     return ReportData(**{**values, **changes})
 
@@ -91,4 +93,13 @@ def trial_rows(count: int) -> list[dict[str, Any]]:
             row |= {"measure": "train", "epochs": 4, "score": None, "accuracy": float(rng.uniform(0.8, 0.98))}
         rows.append(row)
     rows[-1]["genotype"] = GENOTYPE
+    return rows
+
+
+def searched_rows(count: int) -> list[dict[str, Any]]:
+    """:func:`trial_rows` of genotypes that exist, almost all of them different."""
+    space, rng = load_space("embedded"), np.random.default_rng(0)
+    rows = trial_rows(count)
+    for row in rows[:-1]:
+        row["genotype"] = str(space.sample(rng))
     return rows

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,14 @@ from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
 from spikenas.data.datasets import load_dataset
 from spikenas.graph import Conv2d, Linear
+from spikenas.pipeline import RunSettings, command_line
 from spikenas.run.artifacts import load_integer_model
 from spikenas.run.store import SqliteStore
 
 SMALL = ["--samples", "60", "--finalists", "2", "--epochs", "8"]
 BUDGET = ["--flash", "24KB", "--ram", "12KB"]
+WRITTEN = re.compile(r"<(?:section|header).*?</(?:section|header)>", re.DOTALL)
+"""A report without its scripts, in which Bokeh numbers its objects anew."""
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +58,42 @@ def test_every_trial_is_kept(finished: Path) -> None:
 def test_report_names_the_genotype(finished: Path) -> None:
     genotype = json.loads((finished / "summary.json").read_text())["genotype"]
     assert genotype in (finished / "report.html").read_text()
+
+
+def test_the_report_is_written_again_from_the_folder(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = finished / "report.html"
+    before = WRITTEN.findall(report.read_text())
+    report.unlink()
+    assert main(["report", str(finished)]) == 0
+    assert WRITTEN.findall(report.read_text()) == before
+    assert "taken for" in "".join(before)
+    capsys.readouterr()
+    assert main(["report", str(finished.parent)]) == 2
+    assert "not the folder of a run" in capsys.readouterr().err
+
+
+def test_a_page_knows_how_to_train_another_network_alike(finished: Path) -> None:
+    command = json.loads((finished / "page.json").read_text())["train_command"]
+    assert command == "spikenas train GENOTYPE --data digits --flash 24576 --ram 12288 --epochs 8 --out OUT"
+    settings = RunSettings("digits", space="snasnet", genotype="g")
+    assert command_line(settings, Path("out")) == "spikenas train g --data digits --space snasnet --out out"
+
+
+def test_two_runs_are_compared_on_one_page(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = shutil.copytree(finished, tmp_path / "other")
+    assert main(["report", "--compare", str(other), str(finished)]) == 0
+    page = (other / "compare-digits.html").read_text()
+    assert "other</b>" in page
+    assert "digits</b>" in page
+    for arguments, words in (
+        (["--compare", str(other)], "give two different runs"),
+        (["--compare", str(other), str(other)], "give two different runs"),
+        ([str(other), str(finished)], "2 runs: give one, or two with --compare"),
+        ([str(other), "--out", "x.html"], "--out is for --compare"),
+    ):
+        capsys.readouterr()
+        assert main(["report", *arguments]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_the_same_command_again_trains_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

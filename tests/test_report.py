@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import itertools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes_report import BUDGET, GENOTYPE, report_data, small_graph, trial_rows
+from fakes_report import BUDGET, GENOTYPE, report_data, searched_rows, small_graph, trial_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spikenas.cost.budget import Budget
+from spikenas.cost.cost import estimate
+from spikenas.cost.target import load_target
 from spikenas.errors import RunError
 from spikenas.graph import Add, Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
+from spikenas.run.folder import open_run
 from spikenas.run.report import render_report, write_report
+from spikenas.run.report_again import PAGE_FILE, keep_page, read_page
 from spikenas.run.report_budget import budget_bars
-from spikenas.run.report_cells import Block, blocks
+from spikenas.run.report_cells import Block, blocks, cell_block
 from spikenas.run.report_drawing import assign_lanes, draw
 from spikenas.run.report_memory import memory_map
 from spikenas.run.report_text import verdict
+from spikenas.run.report_trial_details import trial_details
 from spikenas.run.report_trials import trial_scatter
 from spikenas.space.genotype import Cell
 from spikenas.space.space import load_space
@@ -184,10 +192,10 @@ def test_hostile_text_stays_text() -> None:
     assert hostile.data["trials"]["chosen"] == HOSTILE
 
 
-def test_a_study_of_10_000_trials_stays_below_5_megabytes() -> None:
-    html = render_report(report_data(trials=trial_rows(10_000)))
-    assert len(html.encode()) < 5_000_000
-    assert "10,000 trials: 2,500 trained, 5,000 only scored, 2,500 refused" in Page(html).text
+def test_a_study_of_10_000_trials_stays_below_5_megabytes(big_page: Path) -> None:
+    assert big_page.stat().st_size < 5_000_000
+    text = Page(big_page.read_text(encoding="utf-8")).text
+    assert "10,000 trials: 2,500 trained, 5,000 only scored, 2,500 refused" in text
 
 
 def test_writing_replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -198,6 +206,20 @@ def test_writing_replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(RunError, match="cannot be written"):
         write_report(report_data(), tmp_path / "nowhere" / "report.html")
+
+
+def test_what_is_kept_of_a_page_comes_back(tmp_path: Path) -> None:
+    data = report_data(spike_rates={"lif1": 0.31}, answers={"class_names": ["a", "b"]}, quantized=[])
+    data = replace(data, cost=estimate(data.graph, load_target(data.target), data.spike_rates))
+    with open_run(tmp_path / "run", {}) as folder:
+        with pytest.raises(RunError, match="has no report to write again"):
+            read_page(folder.path)
+        keep_page(folder.path, data, data.graph)
+    assert read_page(folder.path) == data
+    kept = json.loads((folder.path / PAGE_FILE).read_text())
+    (folder.path / PAGE_FILE).write_text(json.dumps(kept | {"aura": 1}))
+    with pytest.raises(RunError, match="'aura' is unknown: another version"):
+        read_page(folder.path)
 
 
 # --- bars and map -----------------------------------------------------------------------------------------
@@ -289,6 +311,21 @@ def test_cells_of_embedded_networks_are_drawn_as_their_genotypes_say() -> None:
                 assert connections_drawn(block) == connections_of(cell)
                 drawn += 1
     assert drawn > 60
+
+
+@pytest.mark.parametrize("name", ["embedded", "snasnet", "spikenas", "spikenas-bench"])
+def test_a_cell_of_a_genotype_is_drawn_as_its_network_is(name: str) -> None:
+    space, rng, compared = load_space(name), np.random.default_rng(1), 0
+    for _ in range(20):
+        genotype = space.sample(rng)
+        drawn = {block.title: block for block in blocks(space.lower(genotype, (3, 32, 32), 10))}
+        for number, cell in enumerate(genotype.cells, start=1):
+            network, alone = drawn.get(f"Cell {number}"), cell_block(cell)
+            if network is not None and "" not in network.labels and len(network.wires) == len(alone.wires):
+                assert connections_drawn(alone) == connections_drawn(network)
+                assert sorted(wire.spiking for wire in alone.wires) == sorted(wire.spiking for wire in network.wires)
+                compared += 1
+    assert compared >= 6
 
 
 def test_a_chain_is_one_block() -> None:
@@ -392,3 +429,29 @@ def test_a_training_has_the_score_of_its_network() -> None:
 
 def test_without_two_figures_there_is_nothing_to_scatter() -> None:
     assert trial_scatter(report_data(trials=[{"number": 0, "genotype": "a", "score": 1.0}])) is None
+
+
+def test_details_have_every_cell_and_what_the_network_costs() -> None:
+    rows = searched_rows(40)
+    data = report_data(trials=rows)
+    details = json.loads(gzip.decompress(base64.b64decode(trial_details(data, best=[]))))
+    space, target = load_space("embedded"), load_target(data.target)
+    assert set(details["cells"]) == set(details["layers"]) == {row["genotype"] for row in rows}
+    for text, layers in details["layers"].items():
+        genotype = space.parse(text)
+        for number, cell in zip(details["cells"][text], genotype.cells, strict=True):
+            assert len(details["pictures"][number]["lines"]) == len(cell.canonical.connections)
+        limits = {"flash_bytes": BUDGET.flash_bytes, "ram_bytes": BUDGET.ram_bytes}
+        cost = estimate(space.lower(genotype, (1, 8, 8), 10), target, **limits)  # type: ignore[arg-type]
+        assert sum(flash for _, _, flash, *_ in layers) == cost.flash_bytes
+        assert sum(energy for *_, energy in layers) == pytest.approx(cost.energy_nj, abs=0.05 * len(layers))
+
+
+def test_the_most_interesting_trials_have_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spikenas.run.report_trial_details.LAYERED", 12)
+    rows = searched_rows(40)
+    details = json.loads(gzip.decompress(base64.b64decode(trial_details(report_data(trials=rows), best=[0]))))
+    trained = {row["genotype"] for row in rows if row["accuracy"] is not None}
+    assert trained | {rows[0]["genotype"]} < set(details["layers"])
+    assert (len(trained), len(details["layers"])) == (10, 12)
+    assert len(details["cells"]) == 40

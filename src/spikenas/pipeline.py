@@ -26,6 +26,7 @@ from spikenas.data.datasets import Dataset, load_dataset
 from spikenas.errors import InputError
 from spikenas.graph import Graph
 from spikenas.model import IntegerModel, Model
+from spikenas.run.answers import look_at_answers
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import RunFolder, open_run
@@ -195,7 +196,8 @@ def run(
         with _timed(store, "evaluate"):
             observer.stage("evaluate", f"{len(dataset.test)} test images")
             judged = evaluate(from_model(model), dataset.test)
-            correct = predict_integers(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
+            answers = predict_integers(integer, dataset.test.images).argmax(axis=1)
+            looked = look_at_answers(integer, dataset.test, dataset.class_names, answers)
         cost = estimate(
             integer.graph,
             target,
@@ -212,7 +214,7 @@ def run(
             violations=budget.violations(cost),
             budget=budget,
             float_accuracy=judged.accuracy,
-            integer_accuracy=float(np.mean(correct)),
+            integer_accuracy=float(np.mean(answers == dataset.test.labels)),
             spike_rate=judged.spike_rate,
             parameters=graph.parameter_count,
             cost=cost,
@@ -222,7 +224,7 @@ def run(
             seconds=store.stages(),
             report=folder.report,
         )
-        _write(folder, settings, summary, trials, graph, integer, judged.spike_rates)
+        _write(folder, settings, summary, trials, graph, integer, judged.spike_rates, looked)
     return summary
 
 
@@ -268,6 +270,7 @@ def _write(
     graph: Graph,
     integer: IntegerModel,
     spike_rates: Mapping[str, float],
+    answers: Mapping[str, Any],
 ) -> None:
     """The report, and the summary as JSON."""
     page = ReportData(
@@ -282,14 +285,17 @@ def _write(
         float_accuracy=summary.float_accuracy,
         integer_accuracy=summary.integer_accuracy,
         spike_rate=summary.spike_rate,
+        spike_rates=spike_rates,
         seconds=summary.seconds,
         seed=summary.seed,
         command=command_line(settings, folder.path),
         curve=read_json(folder.curve),
         trials=[trial_to_dict(trial) for trial in trials],
+        train_command=command_line(_to_train_alike(settings), Path("OUT")) if trials else "",
+        answers=answers,
         quantized=read_quantized(folder.path),
     )
-    keep_page(folder.path, page, dict(spike_rates), integer.graph)
+    keep_page(folder.path, page, integer.graph)
     write_report(page, folder.report)
     write_json(folder.summary, plain(summary))
 
@@ -308,13 +314,20 @@ def command_line(settings: RunSettings, out: Path) -> str:
         if value != getattr(default, name):
             words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
     usual = replace(default.search, measure=default_measure(settings.space))
-    for name in ("samples", "finalists", "measure", "shortlist_measure"):
+    searched = settings.genotype is None
+    for name in ("samples", "finalists", "measure", "shortlist_measure") if searched else ():
         value = getattr(settings.search, name)
         if value != getattr(usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     if settings.training is not None:
         words += _training_words(settings.training)
     return shlex.join([*words, "--out", str(out)])
+
+
+def _to_train_alike(settings: RunSettings) -> RunSettings:
+    """What ``spikenas train`` takes of a search's settings, for any genotype."""
+    taken = ("data", "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes", "limit", "seed")
+    return RunSettings(**{name: getattr(settings, name) for name in taken}, genotype="GENOTYPE")
 
 
 def _training_words(training: TrainConfig) -> list[str]:

@@ -16,6 +16,7 @@ from spikenas.cli import (
     export_verbs,
     inspect_verbs,
     quantize_verbs,
+    report_verbs,
     run_verbs,
     search_verbs,
     study_verbs,
@@ -59,6 +60,7 @@ app.command()(train_verbs.train)
 app.command()(train_verbs.evaluate)
 app.command()(analyze_verbs.analyze)
 app.command()(quantize_verbs.quantize)
+app.command()(report_verbs.report)
 app.command()(inspect_verbs.cost)
 app.command()(inspect_verbs.spaces)
 app.command()(inspect_verbs.targets)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 
-from spikenas.run.report_charts import BLUE, ORANGE, Chart, chart, plain_figure
+from spikenas.run.report_charts import BLUE, GREY, ORANGE, Chart, chart, plain_figure
 from spikenas.run.report_data import ReportData, Row
 
 BAR_HEIGHT, BAR_WIDTH = 28, 4  # of a histogram's bars, in pixels
@@ -101,6 +101,7 @@ def _chart(rows: Sequence[Row]) -> Chart:
     plot = plain_figure("accuracy_by_bits", 260, toolbar_location=None, x_axis_label="flash, KB")
     plot.yaxis.formatter = NumeralTickFormatter(format="0.0%")
     plot.xaxis.ticker.desired_num_ticks = 5
+    plot.x_range.range_padding, plot.y_range.range_padding = 0.2, 0.3  # room for the labels
     legend = []
     for tuned, words, color in ((False, "after training", BLUE), (True, "trained on with rounded weights", ORANGE)):
         chosen = [row for row in rows if bool(row["qat_epochs"]) is tuned]
@@ -114,6 +115,8 @@ def _chart(rows: Sequence[Row]) -> Chart:
         if chosen:
             drawn = plot.scatter("flash", "accuracy", source=source, color=color, size=9)
             tip = "<b>@label</b><br>@flash{0.0} KB, @accuracy{0.0%}"
+            style = {"text_color": GREY, "text_font_size": "11px", "y_offset": -6, "text_align": "center"}
+            plot.text("flash", "accuracy", text="label", source=source, **style)
             plot.add_tools(HoverTool(tooltips=tip, renderers=[drawn], show_arrow=False))
             legend.append((words, color))
     return chart("accuracy_by_bits", "Test accuracy of the integer network", plot, legend)

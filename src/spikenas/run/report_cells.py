@@ -5,12 +5,17 @@ Where no wire passes by a value, the network is cut; the pieces are its blocks.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from spikenas.graph import Graph
 from spikenas.run.report_wires import Wire, node_number, wires
+from spikenas.space.genotype import Cell
+
+OPERATION = re.compile(r"(lif_)?(conv|dwconv|avgpool)(\d)x\3(?:_th(.+))?")
+KINDS = {"conv": "conv", "dwconv": "depthwise", "avgpool": "avg pool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,40 @@ def blocks(graph: Graph) -> tuple[Block, ...]:
     """The network's blocks, from input to output."""
     pieces = _merge(_pieces(*wires(graph)))
     return tuple(_block(graph, piece, index, len(pieces)) for index, piece in enumerate(pieces))
+
+
+def cell_block(cell: Cell) -> Block:
+    """The block of a genotype's cell, as :func:`blocks` finds it in the network, without number and shapes."""
+    live = cell.canonical.connections
+    values = tuple(map(str, sorted({0, cell.nodes - 1, *(end for edge in live for end in (edge.source, edge.target))})))
+    lines = tuple(
+        Wire(
+            str(edge.source),
+            str(edge.target),
+            operation_words(edge.operation),
+            int(edge.source > edge.target),
+            "",
+            edge.operation.startswith("lif"),
+        )
+        for edge in live
+    )
+    return Block("Cell", values, values, ("",) * len(values), lines, branched=True)
+
+
+def operation_words(operation: str) -> tuple[str, ...]:
+    """What stands on a wire that is an operation of a cell.
+
+    >>> operation_words("lif_dwconv3x3"), operation_words("lif_conv3x3_th0.5"), operation_words("skip")
+    (('LIF', 'depthwise 3×3'), ('LIF ≥ 0.5', 'conv 3×3'), ())
+    """
+    if operation == "skip":
+        return ()
+    match = OPERATION.fullmatch(operation)
+    if match is None:
+        return (operation,)
+    spiking, kind, size, threshold = match.groups()
+    lif = f"LIF ≥ {float(threshold):g}" if threshold else "LIF"
+    return (*([lif] if spiking else []), f"{KINDS[kind]} {size}×{size}")
 
 
 @dataclass(frozen=True, slots=True)

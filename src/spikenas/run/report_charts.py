@@ -63,13 +63,14 @@ def curve_charts(rows: Sequence[Row]) -> list[Chart]:
     accuracy = [("val_accuracy", "validation", BLUE), ("train_accuracy", "training", ORANGE)]
     loss = [("val_loss", "validation", BLUE), ("train_loss", "training", ORANGE)]
     return [
-        _curve("accuracy", "Accuracy", rows, accuracy, "0%"),
-        _curve("loss", "Loss", rows, loss, "0.00"),
-        _curve("spikes", "Spike rate", rows, [("spike_rate", "per neuron and step", TEAL)], "0.0%"),
+        curve_chart("accuracy", "Accuracy", rows, accuracy, "0%"),
+        curve_chart("loss", "Loss", rows, loss, "0.00"),
+        curve_chart("spikes", "Spike rate", rows, [("spike_rate", "per neuron and step", TEAL)], "0.0%"),
     ]
 
 
-def _curve(name: str, title: str, rows: Sequence[Row], lines: list[tuple[str, str, str]], form: str) -> Chart:
+def curve_chart(name: str, title: str, rows: Sequence[Row], lines: list[tuple[str, str, str]], form: str) -> Chart:
+    """Lines over epochs: of each its key in ``rows``, words and colour; numbers in Bokeh's format ``form``."""
     lines = [line for line in lines if any(row.get(line[0]) is not None for row in rows)]
     columns = {key: [_number(row.get(key)) for row in rows] for key in ("epoch", *(key for key, _, _ in lines))}
     source = ColumnDataSource(columns)

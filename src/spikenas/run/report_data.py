@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from spikenas.cost.budget import Budget
@@ -25,6 +25,7 @@ class ReportData:
         graph: the network, with or without its BatchNorm2d nodes.
         float_accuracy, integer_accuracy: on the test images, 0 to 1.
         spike_rate: mean spikes per neuron and step, 0 to 1.
+        spike_rates: the same of each Lif, by name.
         seconds: by stage, in the order they ran.
         seed, command: what repeats the run; the command is shown as it is.
         curve: a row per epoch with ``epoch``, ``train_loss``, ``train_accuracy``, ``val_accuracy``, ``spike_rate``
@@ -32,6 +33,10 @@ class ReportData:
         trials: a row per trial, as :func:`spikenas.search.trial.trial_to_dict` makes them; read are ``number``,
             ``genotype``, ``measure``, ``state``, ``epochs``, ``score``, ``accuracy``, ``flash_bytes``, ``ram_bytes``,
             ``energy_nj``, ``latency_ms`` and ``reason``, each of which may be missing or None.
+        train_command: what would train another genotype alike, with "GENOTYPE" and "OUT" where its text and the folder
+            belong; empty where nothing was searched.
+        answers: what the integer network answered to the test images, as :func:`spikenas.run.answers.look_at_answers`
+            tells it; None where nobody looked.
         quantized: a row per setting, as ``spikenas quantize`` writes them (:mod:`spikenas.run.quantization`).
     """
 
@@ -51,4 +56,7 @@ class ReportData:
     command: str
     curve: Sequence[Row] = ()
     trials: Sequence[Row] = ()
+    spike_rates: Mapping[str, float] = field(default_factory=dict)
+    train_command: str = ""
+    answers: Row | None = None
     quantized: Sequence[Row] = ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spikenas.run.report_cells import Block
 from spikenas.run.report_wires import Wire
@@ -25,7 +27,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A wire: its SVG path, and a pill with its operation, one word a line, the first at ``text_y``."""
+    """A wire: its SVG path, and a pill with its operation, one word a line."""
 
     path: str
     kind: str
@@ -35,10 +37,6 @@ class Line:
     height: float
     words: tuple[str, ...]
     title: str
-
-    @property
-    def text_y(self) -> float:
-        return self.y - self.height / 2 + PILL_PADDING + LINE / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,24 @@ class Drawing:
     lines: tuple[Line, ...]
     title: str
 
+    def item(self) -> dict[str, Any]:
+        """What the page's script makes the picture from."""
+        return {
+            "size": [round(self.width), round(self.height)],
+            "title": self.title,
+            "dots": [[round(dot.x), round(dot.y), dot.label, dot.title] for dot in self.dots],
+            "lines": [
+                [
+                    line.path,
+                    line.kind,
+                    *(round(x) for x in (line.x, line.y, line.width, line.height)),
+                    line.words,
+                    line.title,
+                ]
+                for line in self.lines
+            ],
+        }
+
 
 def draw(block: Block) -> Drawing:
     """Lay the block out; wires between neighbours run straight, the others in the nearest lane that is free."""
@@ -59,10 +75,10 @@ def draw(block: Block) -> Drawing:
     row = max((_pill_height(wire) for wire in block.wires), default=0) + CLEARANCE
     left, right = -min(lanes, default=0), max(lanes, default=0)
     pill = max(_pill_width(wire) for wire in block.wires)
-    reach, pitch = pill / 2 + MARGIN, pill + PILL_GAP
-    axis, top = reach + left * pitch, DOT + MARGIN
+    reach, pitch = pill / 2 + MARGIN, round(pill + PILL_GAP)
+    axis, top = round(reach + left * pitch), DOT + MARGIN
     dots = tuple(
-        Dot(axis, top + index * row, label, f"{name}, {shape}")
+        Dot(axis, top + index * row, label, f"{name}, {shape}" if shape else "")
         for index, (name, label, shape) in enumerate(zip(block.values, block.labels, block.shapes, strict=True))
     )
     lines = tuple(
@@ -71,6 +87,11 @@ def draw(block: Block) -> Drawing:
     )
     height = 2 * top + (len(dots) - 1) * row
     return Drawing(axis + right * pitch + reach, height, dots, lines, _title(block))
+
+
+def drawings(blocks: Sequence[Block]) -> list[dict[str, Any] | None]:
+    """Of each block what the page's script makes its picture from; None of a chain, which has none."""
+    return [draw(block).item() if block.branched else None for block in blocks]
 
 
 def assign_lanes(spans: list[tuple[int, int, bool]]) -> list[int]:

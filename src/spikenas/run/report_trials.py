@@ -44,7 +44,8 @@ Values = npt.NDArray[np.float64]
 class Scatter:
     """The chart, and what the page's script needs to change its axes and to tell about a trial.
 
-    ``fronts`` holds the points of the Pareto front of every two measures, by "x|y".
+    ``fronts`` holds the points of the Pareto front of every two measures, by "x|y", and ``front_rows`` the same as
+    positions in the report's trials.
     """
 
     chart: Chart
@@ -54,13 +55,18 @@ class Scatter:
     budget: dict[str, float]
     fronts: dict[str, list[list[float]]]
     counts: dict[str, int]
+    front_rows: dict[str, list[int]]
+
+    @property
+    def best(self) -> set[int]:
+        """The positions of the trials on any front."""
+        return {row for rows in self.front_rows.values() for row in rows}
 
 
 def trial_scatter(data: ReportData) -> Scatter | None:
     """The scatter; None when no trial has two figures to plot."""
     rows = data.trials
-    values = {name: _measure(rows, name) for name in MEASURES}
-    _share_scores(rows, values["score"])
+    values = measured(rows)
     present = {name: words for name, words in MEASURES.items() if np.isfinite(values[name]).any()}
     if len(present) < 2:
         return None
@@ -68,15 +74,24 @@ def trial_scatter(data: ReportData) -> Scatter | None:
     x = next(name for name in ("flash_bytes", *present) if name in present and name != y)
     kinds = np.array([_kind(row) for row in rows])
     limits = {name: getattr(data.budget, name, None) for name in present}
+    fronts = _fronts({name: values[name] for name in present}, kinds != "refused")
     return Scatter(
         chart=_draw(rows, values, kinds),
         measures=present,
         x=x,
         y=y,
         budget={name: limit * SCALES.get(name, 1.0) for name, limit in limits.items() if limit is not None},
-        fronts=_fronts({name: values[name] for name in present}, kinds != "refused"),
+        fronts={f"{x}|{y}": [short(values[x][rows]), short(values[y][rows])] for (x, y), rows in fronts.items()},
         counts={kind: int((kinds == kind).sum()) for kind in GROUPS},
+        front_rows={f"{x}|{y}": rows.tolist() for (x, y), rows in fronts.items()},
     )
+
+
+def measured(rows: Sequence[Row]) -> dict[str, Values]:
+    """Every measure of every trial in its unit, NaN where it was not measured."""
+    values = {name: _measure(rows, name) for name in MEASURES}
+    _share_scores(rows, values["score"])
+    return values
 
 
 def _measure(rows: Sequence[Row], name: str) -> Values:
@@ -102,17 +117,21 @@ def _kind(row: Row) -> str:
     return "trained" if row.get("accuracy") is not None else "screened"
 
 
-def _fronts(values: dict[str, Values], done: npt.NDArray[np.bool_]) -> dict[str, list[list[float]]]:
-    """The non-dominated done trials of every ordered pair of measures, as [xs, ys] by rising x."""
+def _fronts(values: dict[str, Values], done: npt.NDArray[np.bool_]) -> dict[tuple[str, str], npt.NDArray[np.intp]]:
+    """The positions of the non-dominated done trials of every ordered pair of measures, by rising x."""
     fronts = {}
     for x, y in itertools.permutations(values, 2):
-        points = np.stack([values[x], values[y]], axis=1)[done]
-        points = points[np.isfinite(points).all(axis=1)]
-        if len(points):
-            best = points[non_dominated(points * [OBJECTIVES[x], OBJECTIVES[y]])]
-            best = best[np.lexsort((best[:, 1], best[:, 0]))]
-            fronts[f"{x}|{y}"] = [[float(f"{value:.6g}") for value in column] for column in best.T]
+        rows = np.flatnonzero(done & np.isfinite(values[x]) & np.isfinite(values[y]))
+        if len(rows):
+            points = np.stack([values[x], values[y]], axis=1)[rows]
+            best = rows[non_dominated(points * [OBJECTIVES[x], OBJECTIVES[y]])]
+            fronts[x, y] = best[np.lexsort((values[y][best], values[x][best]))]
     return fronts
+
+
+def short(values: Values) -> list[float]:
+    """Six digits of each."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _draw(rows: Sequence[Row], values: dict[str, Values], kinds: npt.NDArray[np.str_]) -> Chart:
