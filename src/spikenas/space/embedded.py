@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import TypeVar
@@ -134,6 +134,9 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
 
     def lower(self, genotype: EmbeddedGenotype, input_shape: Shape, classes: int) -> Graph:
         return lower_embedded(genotype, input_shape, classes)
+
+    def for_frames(self, frames: int | None) -> EmbeddedSpace:
+        return self if frames is None else replace(self, timesteps=(frames,))
 
     def smallest(self, input_shape: Shape, classes: int) -> EmbeddedGenotype:
         """The genotype with the fewest parameters for this input, at the fewest bits, steps and map size."""

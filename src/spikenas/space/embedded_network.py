@@ -12,7 +12,6 @@ from spikenas.graph import (
     Flatten,
     Graph,
     GraphBuilder,
-    Input,
     Lif,
     Linear,
     Mean,
@@ -24,6 +23,7 @@ from spikenas.space.cell_space import CellSpace
 from spikenas.space.cells import lower_cell
 from spikenas.space.genotype import Cell, cell_text
 from spikenas.space.operations import CODES, Sharing
+from spikenas.space.samples import frames_of, input_of
 
 LIF = Lif(decay=0.5, gain=1.0, threshold=1.0, reset=Reset.ZERO, membrane_bits=16)
 OUTER_BITS = 8
@@ -77,16 +77,20 @@ class EmbeddedGenotype:
 def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int) -> Graph:
     """The network: stem, stages joined by Lif, 3x3 convolution of stride 2 and BatchNorm, head.
 
-    Padding keeps every map at least 1x1, so any image fits. Raises GenotypeError when a cell has no path or the
-    input is no image.
+    Padding keeps every map at least 1x1, so any image fits. Raises GenotypeError when a cell has no path, the
+    input is no image, or has another number of frames than the genotype has timesteps.
     """
-    if len(input_shape) != 3:
-        raise GenotypeError(f"input {input_shape}: space 'embedded' takes images (channels, height, width)")
+    layer, frames = input_of(input_shape), frames_of(input_shape)
+    if frames not in (None, genotype.timesteps):
+        raise GenotypeError(
+            f"{str(genotype)!r}: takes {genotype.timesteps} timesteps, the samples have {frames} frames: write "
+            f"t{frames}-..., or give --frames {genotype.timesteps}"
+        )
     sharing = Sharing(GraphBuilder())
     add, g = sharing.builder.add, genotype
     kernel, stride, padding = (g.stem_kernel,) * 2, (g.stem_stride,) * 2, (g.stem_kernel // 2,) * 2
     stem = Conv2d(g.stages[0].width, kernel, stride, padding, weight_bits=OUTER_BITS)
-    image = add(Input(input_shape), name="image")
+    image = add(layer, name="image")
     value = add(BatchNorm2d(), add(stem, image, name="stem_conv"), name="stem_bn")
     for number, stage in enumerate(g.stages, start=1):
         if number > 1:
