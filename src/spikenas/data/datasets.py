@@ -13,9 +13,10 @@ from spikenas.data.arrays import idx_folder, read_idx_folder, read_npz
 from spikenas.data.cache import cached
 from spikenas.data.encode import DIRECT, FRAMES, encoded
 from spikenas.data.events import event_format, find_recordings, read_recordings
+from spikenas.data.hub import hub_folder
 from spikenas.data.image_folder import find_images, read_images
 from spikenas.data.images import Progress
-from spikenas.data.parquet import parquet_files, read_parquet
+from spikenas.data.parquet import Files, parquet_files, read_parquet
 from spikenas.data.split import Pieces, Split, check_parts, numbered_names, take_out, thin
 from spikenas.errors import DatasetError, MissingTool
 
@@ -77,13 +78,15 @@ def load_dataset(
 
     ``source`` is a name in SOURCES or else a path: a folder of class folders, of Hugging Face parquet
     files, of idx files or of events, or an npz file; or ``events:FORMAT:PATH``, a format of
-    :mod:`spikenas.data.events`. A publisher's test set stays as it is; without one, a fifth of the
-    images, stratified and the same for every seed, becomes the test set (a publisher who gives only
-    train and validation means validation as the test set). Val is ``val_fraction`` of the training
-    images, stratified and drawn with ``seed``, unless the publisher gives val and test. ``limit``
-    then caps the training images, keeping the mix of classes. ``encode`` turns images into
-    ``frames`` of spikes (:mod:`spikenas.data.encode`), the same ones for every seed; events are
-    counted in so many frames. ``progress`` is told about slow decoding.
+    :mod:`spikenas.data.events`, or ``hf:OWNER/NAME``, which alone is downloaded (:mod:`spikenas.data.hub`).
+
+    A publisher's test set stays as it is; without one, a fifth of the images, stratified and the same
+    for every seed, becomes the test set (a publisher who gives only train and validation means
+    validation as the test set). Val is ``val_fraction`` of the training images, stratified and drawn
+    with ``seed``, unless the publisher gives val and test. ``limit`` then caps the training images,
+    keeping the mix of classes. ``encode`` turns images into ``frames`` of spikes
+    (:mod:`spikenas.data.encode`), the same ones for every seed; events are counted in so many frames.
+    ``progress`` is told about slow decoding.
 
     Raises DatasetError for a source that is unknown, unreadable or too small to divide, and
     MissingTool for a named one that is not installed.
@@ -131,6 +134,8 @@ def _read(source: str, frames: int, progress: Progress | None) -> Pieces:
         if kind == "events":
             name, _, folder = place.partition(":")
             return _read_events(Path(folder), name, frames, progress)
+        if kind == "hf":
+            return _read_hub(source, hub_folder(place, progress), progress)
         if source and path.is_dir():
             return _read_folder(path, frames, progress)
         if path.is_file() and path.suffix == ".npz":
@@ -150,10 +155,20 @@ def _read_events(path: Path, name: str, frames: int, progress: Progress | None) 
     return cached(path, found.files, lambda: read_recordings(found, name, frames, progress), how=how)
 
 
+def _read_hub(source: str, path: Path, progress: Progress | None) -> Pieces:
+    if files := parquet_files(path):
+        return _read_parquet(path, files, progress)
+    raise DatasetError(f"{source}: no train*.parquet in it or in one folder of it; give the folder: {source}/FOLDER")
+
+
+def _read_parquet(path: Path, files: Files, progress: Progress | None) -> Pieces:
+    every = [file for shards in files.values() for file in shards]
+    return cached(path, every, lambda: read_parquet(files, progress))
+
+
 def _read_folder(path: Path, frames: int, progress: Progress | None) -> Pieces:
     if files := parquet_files(path):
-        every = [file for shards in files.values() for file in shards]
-        return cached(path, every, lambda: read_parquet(files, progress))
+        return _read_parquet(path, files, progress)
     if idx_folder(path):
         return read_idx_folder(path)
     if name := event_format(path):
