@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spikenas.errors import GenotypeError
-from spikenas.graph import Input, Shape
+from spikenas.graph import AvgPool2d, Conv2d, Graph, Input, Layer, Shape
 
 
 def input_of(sample_shape: Shape) -> Input:
@@ -27,3 +29,24 @@ def frames_of(sample_shape: Shape) -> int | None:
     (None, 10)
     """
     return sample_shape[0] if len(sample_shape) == 4 else None
+
+
+def without_idle_rows(graph: Graph) -> Graph:
+    """A graph for samples of height 1, sound or spectra, with windows of height 1: 1x3 in place of 3x3.
+
+    The other rows of a convolution would only ever see padding; those of a mean would only make it smaller.
+    """
+    if graph.sample_shape[-2] > 1:
+        return graph
+    return replace(graph, nodes=tuple(replace(node, layer=_flat(node.layer)) for node in graph.nodes))
+
+
+def _flat(layer: Layer) -> Layer:
+    if not isinstance(layer, Conv2d | AvgPool2d):
+        return layer
+    return replace(
+        layer,
+        kernel_size=(1, layer.kernel_size[1]),
+        stride=(1, layer.stride[1]),
+        padding=(0, layer.padding[1]),
+    )
