@@ -11,6 +11,7 @@ import numpy as np
 
 from spikenas.data.arrays import idx_folder, read_idx_folder, read_npz
 from spikenas.data.cache import cached
+from spikenas.data.cifar import cifar_version, read_cifar
 from spikenas.data.encode import DIRECT, FRAMES, encoded
 from spikenas.data.events import event_format, find_recordings, read_recordings
 from spikenas.data.hub import hub_folder
@@ -77,7 +78,7 @@ def load_dataset(
     """Load ``source`` and divide it; the same arguments give the same arrays.
 
     ``source`` is a name in SOURCES or else a path: a folder of class folders, of Hugging Face parquet
-    files, of idx files or of events, or an npz file; or ``events:FORMAT:PATH``, a format of
+    files, of idx files, of CIFAR's binary files or of events, or an npz file; or ``events:FORMAT:PATH``, a format of
     :mod:`spikenas.data.events`, or ``hf:OWNER/NAME``, which alone is downloaded (:mod:`spikenas.data.hub`).
 
     A publisher's test set stays as it is; without one, a fifth of the images, stratified and the same
@@ -171,6 +172,8 @@ def _read_folder(path: Path, frames: int, progress: Progress | None) -> Pieces:
         return _read_parquet(path, files, progress)
     if idx_folder(path):
         return read_idx_folder(path)
+    if version := cifar_version(path):
+        return read_cifar(path, version)
     if name := event_format(path):
         return _read_events(path, name, frames, progress)
     folder = find_images(path)

@@ -14,6 +14,8 @@ from spikenas.data.split import Pieces, Split
 from spikenas.errors import DatasetError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
+ANNOTATIONS = "val_annotations.txt"
+"""Tiny-ImageNet's: a line for each validation image, its name, a tab and its class; the test images have no classes."""
 PART_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -76,10 +78,14 @@ def _part_folders(path: Path) -> dict[str, Path]:
     # A class may be called "train" (CIFAR-100 has one): a part holds folders, a class holds images.
     if found["train"] is None or not _subfolders(found["train"]):
         return {"train": path}
+    if found["val"] is not None and (found["val"] / ANNOTATIONS).is_file():
+        found["test"] = None
     return {part: folder for part, folder in found.items() if folder is not None}
 
 
 def _class_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    if (folder / ANNOTATIONS).is_file():
+        return _annotated(folder, suffixes)
     classes = {child.name: _image_files(child, suffixes) for child in _subfolders(folder)}
     if not any(classes.values()):
         return {}
@@ -87,6 +93,17 @@ def _class_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path
         if not files:
             raise DatasetError(f"{folder / name}: class folder without images; fill or remove it")
     return classes
+
+
+def _annotated(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    lines = (folder / ANNOTATIONS).read_text("utf-8", errors="replace").splitlines()
+    class_of = {fields[0]: fields[1] for line in lines if len(fields := line.split("\t")) > 1}
+    classes: dict[str, list[Path]] = {}
+    for file in _image_files(folder, suffixes):
+        if file.name not in class_of:
+            raise DatasetError(f"{file}: {ANNOTATIONS} does not name it; unpack the dataset again")
+        classes.setdefault(class_of[file.name], []).append(file)
+    return dict(sorted(classes.items()))
 
 
 def _subfolders(path: Path) -> list[Path]:
