@@ -31,8 +31,8 @@ def atis_bytes(events: Iterable[Event]) -> bytes:
 
 
 def aedat2_bytes(events: Iterable[Event]) -> bytes:
-    """jAER: both axes mirrored, polarity inverted, seven bits each."""
-    words = [struct.pack(">II", (127 - y) << 8 | (127 - x) << 1 | (1 - p), t) for t, x, y, p in events]
+    """CIFAR10-DVS: both axes mirrored, seven bits each, polarity inverted."""
+    words = [struct.pack(">II", (127 - x) << 8 | (127 - y) << 1 | (1 - p), t) for t, x, y, p in events]
     return b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n" + b"".join(words)
 
 
@@ -140,6 +140,17 @@ def test_cifar10_dvs_pools_the_sensor(tmp_path: Path) -> None:
     for image, label in zip(dataset.train.images, dataset.train.labels, strict=True):
         assert np.argwhere(image > 128).tolist() == [[0, label, 31, 1]]
         assert image.max() == PIXEL_OF_COUNT[7]
+
+
+def test_class_folders_of_npz(tmp_path: Path) -> None:
+    for label in range(4):
+        (tmp_path / str(label)).mkdir()
+        for number in range(4):
+            times, place = np.arange(5), np.full(5, 4 * label)
+            np.savez(tmp_path / str(label) / f"{number}.npz", t=times, x=place, y=place, p=np.ones(5, bool))
+    dataset = load_dataset(f"events:dvs-gesture:{tmp_path}", frames=5)
+    for image, label in zip(dataset.train.images, dataset.train.labels, strict=True):
+        assert np.argwhere(image > 128).tolist() == [[t, 1, label, label] for t in range(5)]
 
 
 def test_gestures_are_cut_out_of_their_recordings(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +69,8 @@ def aedat(raw: bytes) -> Events:
 def _aedat2(raw: bytes) -> Events:
     """Lines of comments, then address and microseconds of each event, big-endian uint32.
 
-    The address of a DVS128 is, from the lowest bit: 1 off or 0 on, 7 bits of column and 7 of row, both from the far
-    end.
+    The address of a DVS128 is, from the lowest bit: 1 off or 0 on, 7 bits of row and 7 of column, both counted from
+    the far end. jAER calls the former x; so read, the images of CIFAR10-DVS are upright.
     """
     start = 0
     while raw[start : start + 1] == b"#":
@@ -77,7 +78,7 @@ def _aedat2(raw: bytes) -> Events:
     words = np.frombuffer(raw, ">u4", offset=start).reshape(-1, 2).astype(np.int64)
     address = words[:, 0]
     last = DVS128_SIDE - 1
-    return Events(words[:, 1], last - (address >> 1 & last), last - (address >> 8 & last), 1 - (address & 1))
+    return Events(words[:, 1], last - (address >> 8 & last), last - (address >> 1 & last), 1 - (address & 1))
 
 
 def _aedat3(raw: bytes) -> Events:
@@ -103,4 +104,10 @@ def _aedat3(raw: bytes) -> Events:
     return Events(when, word >> 17, word >> 2 & 0x7FFF, word >> 1 & 1)
 
 
-READERS: Mapping[str, Callable[[bytes], Events]] = {".bin": atis, ".aedat": aedat}
+def npz(raw: bytes) -> Events:
+    """spikingjelly's: arrays t in microseconds, x, y and p."""
+    with np.load(io.BytesIO(raw), allow_pickle=False) as file:
+        return Events(*(file[name].astype(np.int64) for name in "txyp"))
+
+
+READERS: Mapping[str, Callable[[bytes], Events]] = {".bin": atis, ".aedat": aedat, ".npz": npz}

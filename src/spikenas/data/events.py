@@ -12,6 +12,8 @@ cifar10-dvs   CIFAR10-DVS: airplane/cifar10_airplane_0.aedat, ...               
 dvs-gesture   DVS128 Gesture: trials_to_train.txt and the .aedat files it names       2 x 32 x 32
 shd           Spiking Heidelberg Digits: shd_train.h5, shd_test.h5                    1 x 1 x 140
 ============  ======================================================================  ==============
+
+The first three may also be folders of classes with spikingjelly's files, .npz of t, x, y and p.
 """
 
 from __future__ import annotations
@@ -154,6 +156,8 @@ TRIALS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 
 
 def _gestures(path: Path) -> Recordings:
+    if not (path / TRIALS["train"]).is_file():
+        return _class_folders(path)
     files = {part: _trials(path / name) for part, name in TRIALS.items()}
     parts = {part: partial(_gestures_of, some) for part, some in files.items()}
     return Recordings(tuple(file for some in files.values() for file in some), GESTURES, parts)
