@@ -75,6 +75,8 @@ def test_a_space_is_narrowed_to_the_frames() -> None:
     assert {space.sample(rng).timesteps for _ in range(20)} == {12}
     with pytest.raises(GenotypeError, match=r"takes 4 timesteps, the samples have 6 frames: .* give --frames 4"):
         load_space("embedded").lower(load_space("embedded").parse(GENOTYPE), (6, 2, 9, 7), 5)
+    with pytest.raises(GenotypeError, match=r"takes 4 timesteps, the samples have 12 frames: write t12-"):
+        space.parse(GENOTYPE)
     snasnet = load_space("snasnet")
     assert snasnet.lower(snasnet.parse("0303 0033 0002 0000/p2"), (3, 2, 8, 8), 10).timesteps == 3
 
@@ -104,7 +106,7 @@ def test_a_run_learns_what_only_the_order_of_frames_tells(tmp_path: Path) -> Non
     images, labels = moving_dots(400)
     np.savez(tmp_path / "dots.npz", train_images=images, train_labels=labels)
     genotype = "t4-b8-k5s1-16:003.00.0-hidden32"
-    command = ["train", genotype, "--data", str(tmp_path / "dots.npz"), "--epochs", "25", "--augment", "none"]
+    command = ["train", genotype, "--data", str(tmp_path / "dots.npz"), "--epochs", "15", "--augment", "none"]
     assert main([*command, "--out", str(tmp_path / "run")]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["integer_accuracy"] > 0.9
@@ -132,6 +134,25 @@ def test_each_pixel_has_one_latency_and_bright_ones_are_first() -> None:
     steps = fired.argmax(axis=0).ravel()
     assert (np.diff(steps) <= 0).all()
     assert (steps[0], steps[-1]) == (5, 0)
+
+
+def test_a_search_without_images_knows_how_many_frames_its_network_takes(tmp_path: Path) -> None:
+    images, labels = moving_dots(60)
+    np.savez(tmp_path / "dots.npz", train_images=images[:, 0], train_labels=labels)
+    search = ["search", "--input", "3x1x4x8", "--classes", "2", "--flash", "8KB", "--samples", "10"]
+    assert main([*search, "--executor", "serial", "--out", str(tmp_path / "study")]) == 0
+    train = [
+        "train",
+        str(tmp_path / "study"),
+        "--data",
+        str(tmp_path / "dots.npz"),
+        "--encode",
+        "rate",
+        "--epochs",
+        "1",
+    ]
+    assert main(train) == 0
+    assert load_integer_model(tmp_path / "study" / "trained" / "integer.safetensors").graph.timesteps == 3
 
 
 def test_an_encoded_run_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,7 @@ from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
+from spikenas.space.samples import frames_of
 from spikenas.space.space import load_space
 
 
@@ -97,6 +98,8 @@ def settings_to_train(
     if Path(network).is_dir():
         searched, genotype = training_of_search(Path(network))
         from_search = {name: searched.get(name) for name in given}
+        if searched.get("input_shape"):
+            from_search["frames"] = frames_of(tuple(searched["input_shape"]))
         out = out or Path(network) / "trained"
     named = {name: value if value is not None else from_search.get(name) for name, value in given.items()}
     if named["data"] is None or out is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spikenas.run.executor import ExecutorSettings
     from spikenas.search.settings import SearchSettings
 
-DATA_HELP = "digits, fashion-mnist, a folder of parquet files, class folders or events, or an .npz file."
+DATA_HELP = "digits, fashion-mnist, a folder (parquet, class folders, events), an .npz file, or hf:OWNER/NAME."
 DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the target's.")]
 RamOption = Annotated[str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the target's.")]

@@ -81,12 +81,8 @@ def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int)
     GenotypeError when a cell has no path, the input is no image, or has another number of frames than the genotype has
     timesteps.
     """
-    layer, frames = input_of(input_shape), frames_of(input_shape)
-    if frames not in (None, genotype.timesteps):
-        raise GenotypeError(
-            f"{str(genotype)!r}: takes {genotype.timesteps} timesteps, the samples have {frames} frames: write "
-            f"t{frames}-..., or give --frames {genotype.timesteps}"
-        )
+    layer = input_of(input_shape)
+    check_frames(genotype, frames_of(input_shape))
     sharing = Sharing(GraphBuilder())
     add, g = sharing.builder.add, genotype
     kernel, stride, padding = (g.stem_kernel,) * 2, (g.stem_stride,) * 2, (g.stem_kernel // 2,) * 2
@@ -111,6 +107,15 @@ def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int)
     logits = add(Linear(classes, weight_bits=OUTER_BITS), features, name="readout")
     add(Output(), add(Mean(), logits, name="mean"), name="out")
     return without_idle_rows(sharing.builder.build(g.timesteps))
+
+
+def check_frames(genotype: EmbeddedGenotype, frames: int | None) -> None:
+    """Raise GenotypeError for samples of another number of frames than the genotype has timesteps; None: images."""
+    if frames not in (None, genotype.timesteps):
+        raise GenotypeError(
+            f"{str(genotype)!r}: takes {genotype.timesteps} timesteps, the samples have {frames} frames: write "
+            f"t{frames}-..., or give --frames {genotype.timesteps}"
+        )
 
 
 def _head(sharing: Sharing, spikes: str, genotype: EmbeddedGenotype, size: tuple[int, int]) -> str:
