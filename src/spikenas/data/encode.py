@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from spikenas.data.split import Images, Split
+from spikenas.data.split import MOST_BYTES, Images, Split
 from spikenas.errors import DatasetError
 
 Spikes = npt.NDArray[np.bool_]
@@ -26,7 +26,6 @@ DIRECT = "direct"
 SILENCE, SPIKE = 128, 255
 FRAMES = 8
 """of a sample where nobody says how many"""
-MOST_BYTES = 8 * 1024**3
 BLOCK = 1024
 """images that are encoded at once"""
 

@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 
 from spikenas.data.arrays import UNREADABLE
-from spikenas.data.encode import MOST_BYTES, SILENCE
+from spikenas.data.encode import SILENCE
 from spikenas.data.event_files import READERS, Events, read_events
 from spikenas.data.image_folder import find_images
 from spikenas.data.images import Progress
-from spikenas.data.split import Images, Pieces, Split
+from spikenas.data.split import MOST_BYTES, Images, Pieces, Split
 from spikenas.errors import DatasetError, MissingTool
 
 Sample = tuple[int, Events]

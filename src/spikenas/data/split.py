@@ -13,6 +13,9 @@ from spikenas.errors import DatasetError
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
+MOST_BYTES = 8 * 1024**3
+"""of samples that are kept in memory"""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
