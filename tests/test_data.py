@@ -301,6 +301,75 @@ def test_cifar10_whole() -> None:
     np.testing.assert_array_equal(again.train.images, dataset.train.images)
 
 
+# --- CIFAR's and Tiny-ImageNet's own layouts ---------------------------------------------------
+
+
+def records(images: np.ndarray, *labels: np.ndarray) -> bytes:
+    return b"".join(bytes([*map(int, row)]) + image.tobytes() for image, *row in zip(images, *labels, strict=True))
+
+
+def test_cifar_in_its_binary_version(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (36, 3, 32, 32), dtype=np.uint8)
+    fine, coarse = np.arange(36) % 3, np.arange(36) % 2
+    ten, hundred = tmp_path / "cifar-10-batches-bin", tmp_path / "cifar-100-binary"
+    for folder, names in ((ten, "batches.meta.txt"), (hundred, "fine_label_names.txt")):
+        folder.mkdir()
+        (folder / names).write_text("apple\nbaby\nbear\n\n")
+    for number in range(5):
+        some = slice(6 * number, 6 * number + 6)
+        (ten / f"data_batch_{number + 1}.bin").write_bytes(records(images[some], fine[some]))
+    (ten / "test_batch.bin").write_bytes(records(images[30:], fine[30:]))
+    (hundred / "train.bin").write_bytes(records(images[:30], coarse[:30], fine[:30]))
+    (hundred / "test.bin").write_bytes(records(images[30:], coarse[30:], fine[30:]))
+    for folder in (ten, hundred):
+        dataset = load_dataset(str(folder))
+        assert dataset.class_names == ("apple", "baby", "bear")
+        np.testing.assert_array_equal(dataset.test.images, images[30:])
+        np.testing.assert_array_equal(dataset.test.labels, fine[30:])
+        assert rows(every_image(dataset)) == rows(images)
+    (ten / "data_batch_3.bin").write_bytes(b"\0" * 3000)
+    with pytest.raises(DatasetError, match=r"data_batch_3.bin: 3,000 bytes are no whole records of 3073"):
+        load_dataset(str(ten))
+
+
+def test_cifars_pickles_are_not_opened(tmp_path: Path) -> None:
+    for name in ("data_batch_1", "batches.meta"):
+        (tmp_path / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(DatasetError, match="pickles, which can run any code and are not read; fetch the binary"):
+        load_dataset(str(tmp_path))
+
+
+def test_tiny_imagenet_as_it_is_unpacked(tmp_path: Path) -> None:
+    for number, name in enumerate(("n01443537", "n01629819")):
+        write_images(tmp_path / "train" / name / "images", COLOUR[8 * number : 8 * number + 8], ".JPEG")
+        (tmp_path / "train" / name / f"{name}_boxes.txt").write_text("0\t0\t0\t62\t62\n")
+    write_images(tmp_path / "val" / "images", COLOUR[16:22])
+    lines = [f"{number:03}.png\t{('n01629819', 'n01443537')[number % 2]}\t0\t32\t44\t62" for number in range(6)]
+    (tmp_path / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    write_images(tmp_path / "test" / "images", COLOUR[30:33])
+    dataset = load_dataset(str(tmp_path))
+    assert dataset.class_names == ("n01443537", "n01629819")
+    assert len(dataset.train) + len(dataset.val) == 16
+    order = np.array([1, 3, 5, 0, 2, 4])
+    np.testing.assert_array_equal(dataset.test.images, COLOUR[16:22][order].transpose(0, 3, 1, 2))
+    assert dataset.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    write_images(tmp_path / "val" / "more", COLOUR[22:23])
+    (tmp_path / "val" / "more" / "000.png").rename(tmp_path / "val" / "more" / "stray.png")
+    with pytest.raises(DatasetError, match=r"stray.png: val_annotations.txt does not name it"):
+        load_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("layout", ["fine_label", "label"])
+def test_cifar100_and_tiny_imagenet_of_the_hub(tmp_path: Path, layout: str) -> None:
+    columns, other = {"fine_label": (("img", "fine_label"), "test"), "label": (("image", "label"), "valid")}[layout]
+    labels = [number % 2 for number in range(40)]
+    write_parquet(tmp_path / "data" / "train-00000-of-00001.parquet", COLOUR[:30], labels[:30], columns, ["cat", "dog"])
+    write_parquet(tmp_path / "data" / f"{other}-00000-of-00001.parquet", COLOUR[30:], labels[30:], columns)
+    dataset = load_dataset(str(tmp_path))
+    assert dataset.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(dataset.test.images, COLOUR[30:].transpose(0, 3, 1, 2))
+
+
 # --- idx and npz ------------------------------------------------------------------------------
 
 

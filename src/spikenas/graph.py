@@ -252,6 +252,13 @@ class Graph:
         return frozenset(static)
 
     @cached_property
+    def sample_shape(self) -> Shape:
+        """Shape of what the network classifies: the Input's, or for an Input that is not static (T, C, H, W)."""
+        layer = self.layers[self.input]
+        assert isinstance(layer, Input)
+        return layer.shape if layer.static else (self.timesteps, *layer.shape)
+
+    @cached_property
     def parameter_shapes(self) -> dict[str, Shape]:
         """Shape of every trained array, by ``node.parameter``."""
         shapes: dict[str, Shape] = {}

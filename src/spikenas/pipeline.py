@@ -22,7 +22,8 @@ from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import DEFAULT_TARGET, load_target
-from spikenas.data.datasets import Dataset, load_dataset
+from spikenas.data.datasets import Dataset, dataset_of
+from spikenas.data.encode import DIRECT
 from spikenas.errors import InputError
 from spikenas.graph import Graph
 from spikenas.model import IntegerModel, Model
@@ -45,6 +46,7 @@ from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
+from spikenas.space.samples import frames_of
 from spikenas.space.space import load_space
 
 
@@ -52,6 +54,7 @@ from spikenas.space.space import load_space
 class RunSettings:
     """What a run is told; two runs with equal settings are the same run.
 
+    ``encode`` and ``frames`` make frames of images (:mod:`spikenas.data.encode`), ``frames`` alone of events.
     ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size, or ``minutes``
     of training on this machine. With a ``genotype`` nothing is searched; ``training`` is how to train, but for its
     epochs and seed, which are here.
@@ -69,6 +72,8 @@ class RunSettings:
     search: SearchSettings = field(default_factory=SearchSettings)
     epochs: int | None = None
     limit: int | None = None
+    encode: str = DIRECT
+    frames: int | None = None
     seed: int = 0
     minutes: float | None = None
     genotype: str | None = None
@@ -94,6 +99,8 @@ def settings_to_train(
     if Path(network).is_dir():
         searched, genotype = training_of_search(Path(network))
         from_search = {name: searched.get(name) for name in given}
+        if searched.get("input_shape"):
+            from_search["frames"] = frames_of(tuple(searched["input_shape"]))
         out = out or Path(network) / "trained"
     named = {name: value if value is not None else from_search.get(name) for name, value in given.items()}
     if named["data"] is None or out is None:
@@ -168,7 +175,8 @@ def run(
     target = load_target(settings.target)
     budget = budget_of(settings, target)
     space = load_space(settings.space, settings.operations)
-    dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit, progress=observer.message)
+    dataset = dataset_of(asdict(settings), progress=observer.message)
+    space = space.for_frames(dataset.frames)
     kind = dataset.input_shape, dataset.classes
     task = SearchTask(space, *kind, target, budget, settings.strategy, settings.search, dataset, settings.seed)
     if settings.genotype is None:
@@ -231,14 +239,14 @@ def run(
 def follow(settings: RunSettings, out: Path) -> None:
     """The part of every process of torchrun but the first, which calls :func:`run`: to train along."""
     assert settings.genotype is not None
-    dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit)
+    dataset = dataset_of(asdict(settings))
     graph, training = _to_train(settings, settings.genotype, dataset)
     follow_training(out, graph, dataset, training)
 
 
 def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[Graph, TrainConfig]:
     """The network of a genotype as the target has it, and how to train it."""
-    space = load_space(settings.space, settings.operations)
+    space = load_space(settings.space, settings.operations).for_frames(dataset.frames)
     graph = space.lower(space.canonical(space.parse(genotype)), dataset.input_shape, dataset.classes)
     training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
     return for_target(graph, load_target(settings.target)), training
@@ -326,7 +334,7 @@ def command_line(settings: RunSettings, out: Path) -> str:
 
 def _to_train_alike(settings: RunSettings) -> RunSettings:
     """What ``spikenas train`` takes of a search's settings, for any genotype."""
-    taken = ("data", "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes", "limit", "seed")
+    taken = ("data", "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes", "limit", "encode", "frames", "seed")
     return RunSettings(**{name: getattr(settings, name) for name in taken}, genotype="GENOTYPE")
 
 
@@ -353,6 +361,8 @@ FLAGS = {
     "--epochs": "epochs",
     "--minutes": "minutes",
     "--limit": "limit",
+    "--encode": "encode",
+    "--frames": "frames",
     "--seed": "seed",
 }
 """Command-line options of a run and the settings they set."""

@@ -169,12 +169,9 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def _frames(graph: Graph, images: npt.NDArray[np.uint8]) -> list[Array]:
-    layer = graph[graph.input]
-    assert isinstance(layer, Input)
-    expected = layer.shape if layer.static else (graph.timesteps, *layer.shape)
-    if images.dtype != np.uint8 or images.shape[1:] != expected:
-        raise ModelError(f"images are {images.dtype} {images.shape[1:]}: the network takes uint8 {expected}")
-    return [images] * graph.timesteps if layer.static else list(np.moveaxis(images, 1, 0))
+    if images.dtype != np.uint8 or images.shape[1:] != graph.sample_shape:
+        raise ModelError(f"images are {images.dtype} {images.shape[1:]}: the network takes uint8 {graph.sample_shape}")
+    return [images] * graph.timesteps if graph.input in graph.static else list(np.moveaxis(images, 1, 0))
 
 
 def _inputs(graph: Graph, name: str, values: Mapping[str, list[Array]], t: int) -> list[Array]:

@@ -11,9 +11,11 @@ from spikenas.cli.inspect_verbs import SpaceOption, TargetOption
 from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import (
     DATA_HELP,
+    EncodeOption,
     EnergyOption,
     ExecutorOption,
     FlashOption,
+    FramesOption,
     LatencyOption,
     LimitOption,
     RamOption,
@@ -23,6 +25,7 @@ from spikenas.cli.search_options import (
     executor_settings,
 )
 from spikenas.cost.target import DEFAULT_TARGET
+from spikenas.data.encode import DIRECT
 
 if TYPE_CHECKING:
     from spikenas.run.analyze import Analysis, Row
@@ -44,6 +47,8 @@ def analyze(
     latency: LatencyOption = None,
     target: TargetOption = DEFAULT_TARGET,
     limit: LimitOption = None,
+    encode: EncodeOption = DIRECT,
+    frames: FramesOption = None,
     seed: SeedOption = 0,
     executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
@@ -69,6 +74,8 @@ def analyze(
         target=target,
         analyze=judged,
         limit=limit,
+        encode=encode,
+        frames=frames,
     )
     with RunProgress(quiet=table is not None) as progress:
         who = executor_settings(executor, workers)

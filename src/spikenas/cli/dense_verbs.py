@@ -30,14 +30,14 @@ def compare_dense(
     """
     from spikenas.cost.dense import compare_dense as compare
     from spikenas.cost.memory import Kernels
-    from spikenas.data.datasets import load_dataset
+    from spikenas.data.datasets import dataset_of
     from spikenas.deploy.verify import verify
 
     folder = read_run(run)
     settings = folder.settings
     device = load_target(target or settings["target"])
     model = load_integer_model(folder.integer_model)
-    test = load_dataset(settings["data"], seed=settings["seed"], limit=settings["limit"]).test.images[:images]
+    test = dataset_of(settings).test.images[:images]
     certificate = verify(
         model,
         device,

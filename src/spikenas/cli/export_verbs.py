@@ -11,7 +11,7 @@ import typer
 from spikenas.cli.output import JsonOption, print_json
 from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
-from spikenas.data.datasets import load_dataset
+from spikenas.data.datasets import dataset_of
 from spikenas.errors import InputError, RunError
 from spikenas.run.artifacts import load_integer_model, load_model, save_model
 from spikenas.run.folder import RunFolder, read_run
@@ -74,7 +74,7 @@ def _to_c(folder: RunFolder, out: Path) -> tuple[str, ...]:
     target = load_target(settings["target"])
     limits = {name: settings[name] for name in ("flash_bytes", "ram_bytes")}
     kernels = estimate(model.graph, target, **limits).plan.kernels
-    test = load_dataset(settings["data"], seed=settings["seed"]).test.images
+    test = dataset_of(settings).test.images
     write_firmware(model, out, samples=test[:SAMPLES], target=target, kernels=kernels)
     return (f"{kernels.value} kernels, {len(test[:SAMPLES])} sample images; `make -C {out}` runs them here",)
 

@@ -12,6 +12,7 @@ from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import Assignment, for_target
 from spikenas.cost.target import DEFAULT_TARGET, TARGETS, load_target
 from spikenas.errors import InputError
+from spikenas.space.samples import frames_of
 from spikenas.space.space import SPACES, load_space
 
 SpaceOption = Annotated[str, typer.Option("--space", help="Search space; see `spikenas spaces`.")]
@@ -21,7 +22,9 @@ TargetOption = Annotated[str, typer.Option("--target", help="Device, see `spiken
 def cost(
     genotype: Annotated[str, typer.Argument(help="A genotype string, as `spikenas run` prints it.")],
     space: SpaceOption = "embedded",
-    input: Annotated[str, typer.Option("--input", help="Image shape, channels x height x width.")] = "3x32x32",
+    input: Annotated[
+        str, typer.Option("--input", help="Image shape, [frames x] channels x height x width.")
+    ] = "3x32x32",
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 10,
     target: TargetOption = DEFAULT_TARGET,
     flash: Annotated[str | None, typer.Option("--flash", help="Flash to keep within; default the target's.")] = None,
@@ -33,8 +36,9 @@ def cost(
     Example: `spikenas cost "0303 0030 2002 0200/p4" --space snasnet --input 3x32x32 --classes 10`
     """
     device = load_target(target)
-    chosen = load_space(space)
-    graph = for_target(chosen.lower(chosen.parse(genotype), parse_shape(input), classes), device)
+    shape = parse_shape(input)
+    chosen = load_space(space).for_frames(frames_of(shape))
+    graph = for_target(chosen.lower(chosen.parse(genotype), shape, classes), device)
     limits = [None if text is None else parse_bytes(text) for text in (flash, ram)]
     result = estimate(graph, device, flash_bytes=limits[0], ram_bytes=limits[1])
     if as_json:
@@ -74,10 +78,13 @@ def targets(as_json: JsonOption = False) -> None:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """(C, H, W) from "3x32x32". Raises InputError."""
+    """(C, H, W) from "3x32x32", (T, C, H, W) from "8x2x34x34". Raises InputError."""
     parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"image shape '{text}': write channels x height x width, such as 3x32x32")
+    if len(parts) not in (3, 4) or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(
+            f"image shape '{text}': write channels x height x width, such as 3x32x32, with the number of frames "
+            "before it where a sample is several, such as 8x2x34x34"
+        )
     return tuple(int(part) for part in parts)
 
 

@@ -13,10 +13,12 @@ from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import (
     AddressOption,
     DataOption,
+    EncodeOption,
     EnergyOption,
     ExecutorOption,
     FinalistsOption,
     FlashOption,
+    FramesOption,
     LatencyOption,
     LimitOption,
     MeasureOption,
@@ -40,6 +42,7 @@ from spikenas.cli.search_options import (
 )
 from spikenas.cost.budget import format_bytes
 from spikenas.cost.target import DEFAULT_TARGET
+from spikenas.data.encode import DIRECT
 from spikenas.search.strategies import DEFAULT_STRATEGY
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ def run(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
     minutes: MinutesOption = None,
     limit: LimitOption = None,
+    encode: EncodeOption = DIRECT,
+    frames: FramesOption = None,
     seed: SeedOption = 0,
     executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
@@ -101,6 +106,8 @@ def run(
         epochs=epochs,
         minutes=minutes,
         limit=limit,
+        encode=encode,
+        frames=frames,
         seed=seed,
     )
     with RunProgress() as progress:

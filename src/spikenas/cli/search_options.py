@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spikenas.run.executor import ExecutorSettings
     from spikenas.search.settings import SearchSettings
 
-DATA_HELP = "digits, fashion-mnist, a folder of parquet files or of class folders, or an .npz file."
+DATA_HELP = "digits, fashion-mnist, a folder (parquet, class folders, events), an .npz file, or hf:OWNER/NAME."
 DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the target's.")]
 RamOption = Annotated[str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the target's.")]
@@ -45,6 +45,12 @@ MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="Train for as many epochs as fit into so many minutes here.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")]
+EncodeOption = Annotated[
+    str, typer.Option("--encode", help="How images enter: direct, or as spikes over time by rate or latency.")
+]
+FramesOption = Annotated[
+    int | None, typer.Option("--frames", min=1, help="Frames, and timesteps, of encoded images and events. Default: 8.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
 ExecutorOption = Annotated[
     str, typer.Option("--executor", help="Who evaluates candidates: serial, processes, ray or auto.")

@@ -13,10 +13,12 @@ from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import (
     DATA_HELP,
     AddressOption,
+    EncodeOption,
     EnergyOption,
     ExecutorOption,
     FinalistsOption,
     FlashOption,
+    FramesOption,
     LatencyOption,
     LimitOption,
     MeasureOption,
@@ -39,6 +41,7 @@ from spikenas.cli.search_options import (
 )
 from spikenas.cost.budget import format_figure
 from spikenas.cost.target import DEFAULT_TARGET
+from spikenas.data.encode import DIRECT
 from spikenas.errors import InputError
 from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial
@@ -62,7 +65,9 @@ FRONT_SHOWN = 20
 def search(
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; the same command again goes on there.")],
     data: Annotated[str | None, typer.Option("--data", help=DATA_HELP)] = None,
-    input: Annotated[str | None, typer.Option("--input", help="Without --data: image shape, such as 3x32x32.")] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", help="Without --data: image shape, 3x32x32, or 8x2x34x34.")
+    ] = None,
     classes: Annotated[int | None, typer.Option("--classes", min=2, help="Without --data: number of classes.")] = None,
     flash: FlashOption = None,
     ram: RamOption = None,
@@ -89,6 +94,8 @@ def search(
         str | None, typer.Option("--objectives", help=f"What to trade, of {', '.join(OBJECTIVE_WORDS)}.")
     ] = None,
     limit: LimitOption = None,
+    encode: EncodeOption = DIRECT,
+    frames: FramesOption = None,
     seed: SeedOption = 0,
     executor: ExecutorOption = "auto",
     workers: WorkersOption = None,
@@ -132,6 +139,8 @@ def search(
             objectives=None if objectives is None else parse_objectives(objectives),
         ),
         limit=limit,
+        encode=encode,
+        frames=frames,
         seed=seed,
     )
     with RunProgress() as progress:

@@ -13,6 +13,7 @@ from spikenas.cli.run_verbs import print_summary
 from spikenas.cli.search_options import (
     DATA_HELP,
     FlashOption,
+    FramesOption,
     LimitOption,
     MinutesOption,
     RamOption,
@@ -55,6 +56,8 @@ def train(
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int, typer.Option("--threads", help="0: what suits the work.")] = 0,
     limit: LimitOption = None,
+    encode: Annotated[str | None, typer.Option("--encode", help="Default: the search's, or direct.")] = None,
+    frames: FramesOption = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Default: the search's, or 0.")] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write its event files to OUT/tensorboard.")
@@ -79,6 +82,7 @@ def train(
     own = {"epochs", "seed", "neuron"}
     training = TrainConfig(**{f.name: given[f.name] for f in fields(TrainConfig) if f.name not in own})
     named: dict[str, Any] = {"data": data, "space": space, "target": target, **memories, "limit": limit, "seed": seed}
+    named |= {"encode": encode, "frames": frames}
     named |= {"epochs": epochs, "minutes": minutes}
     settings, folder = settings_to_train(network, out, training, named)
     with worker_group() as first:

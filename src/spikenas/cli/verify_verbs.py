@@ -32,7 +32,7 @@ def verify(
 
     Example: `spikenas verify runs/demo --target stm32f746`
     """
-    from spikenas.data.datasets import load_dataset
+    from spikenas.data.datasets import dataset_of
     from spikenas.deploy.verify import verify as verify_model
 
     folder = read_run(run)
@@ -42,7 +42,7 @@ def verify(
         parse_bytes(given) if given is not None else settings[name]
         for given, name in ((flash, "flash_bytes"), (ram, "ram_bytes"))
     ]
-    test = load_dataset(settings["data"], seed=settings["seed"], limit=settings["limit"]).test.images
+    test = dataset_of(settings).test.images
     certificate = verify_model(
         load_integer_model(folder.integer_model),
         device,

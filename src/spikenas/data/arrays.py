@@ -77,8 +77,9 @@ def _idx_split(path: Path, prefix: str) -> Split:
 def read_npz(path: Path) -> Pieces:
     """Read train_images and train_labels, and where present val_*, test_* and class_names.
 
-    Images are uint8 [N, H, W], [N, C, H, W] or [N, H, W, C] with C 1 or 3; labels are whole
-    numbers [N] or [N, 1]. Nothing pickled is read. Raises DatasetError naming the array.
+    Images are uint8 [N, H, W], [N, C, H, W] or [N, H, W, C] with C 1 or 3, features [N, W], or sequences of frames
+    [N, T, C, H, W]; labels are whole numbers [N] or [N, 1]. Nothing pickled is read. Raises DatasetError naming the
+    array.
     """
     if not zipfile.is_zipfile(path):
         raise DatasetError(f"{path}: not an npz file; write it with numpy.savez")
@@ -119,13 +120,17 @@ def _split(path: Path, name: str, images: Images, labels: Labels) -> Split:
 
 
 def _channels_first(path: Path, name: str, images: npt.NDArray[Any]) -> Images:
+    if images.dtype == np.uint8 and images.ndim == 2:
+        return images[:, np.newaxis, np.newaxis]
     if images.dtype == np.uint8 and images.ndim == 3:
         return images[:, np.newaxis]
+    if images.dtype == np.uint8 and images.ndim == 5:
+        return images
     if images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] in (1, 3):
         return images
     if images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3):
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    rule = "uint8 [N, H, W], [N, C, H, W] or [N, H, W, C] with 1 or 3 channels is needed"
+    rule = "uint8 [N, H, W], [N, C, H, W] or [N, H, W, C] with 1 or 3 channels, or [N, T, C, H, W] is needed"
     raise DatasetError(f"{path}: {name}_images are {images.dtype} {images.shape}; {rule}")
 
 

@@ -33,13 +33,13 @@ def cache_folder() -> Path | None:
     return None
 
 
-def cached(root: Path, files: Sequence[Path], build: Callable[[], Pieces]) -> Pieces:
-    """``build()``, or what it gave when ``files`` had the same names, sizes and times."""
+def cached(root: Path, files: Sequence[Path], build: Callable[[], Pieces], *, how: str = "") -> Pieces:
+    """``build()``, or what it gave for the same ``how`` when ``files`` had the same names, sizes and times."""
     folder = cache_folder()
     if folder is None:
         return build()
     owner = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:12]
-    entry = folder / f"{owner}-{_fingerprint(root, files)}.npz"
+    entry = folder / f"{owner}-{_fingerprint(root, files, how)}.npz"
     with contextlib.suppress(DatasetError):
         return read_npz(entry)
     pieces = build()
@@ -50,8 +50,8 @@ def cached(root: Path, files: Sequence[Path], build: Callable[[], Pieces]) -> Pi
     return pieces
 
 
-def _fingerprint(root: Path, files: Sequence[Path]) -> str:
-    digest = hashlib.sha256(f"layout {LAYOUT}".encode())
+def _fingerprint(root: Path, files: Sequence[Path], how: str) -> str:
+    digest = hashlib.sha256(f"layout {LAYOUT} {how}".encode())
     for file in sorted(files):
         stat = file.stat()
         digest.update(os.fsencode(file.relative_to(root)) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())

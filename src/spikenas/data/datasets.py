@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spikenas.data.arrays import idx_folder, read_idx_folder, read_npz
 from spikenas.data.cache import cached
+from spikenas.data.cifar import cifar_version, read_cifar
+from spikenas.data.encode import DIRECT, FRAMES, encoded
+from spikenas.data.events import event_format, find_recordings, read_recordings
+from spikenas.data.hub import hub_folder
 from spikenas.data.image_folder import find_images, read_images
 from spikenas.data.images import Progress
-from spikenas.data.parquet import parquet_files, read_parquet
+from spikenas.data.parquet import Files, parquet_files, read_parquet
 from spikenas.data.split import Pieces, Split, check_parts, numbered_names, take_out, thin
 from spikenas.errors import DatasetError, MissingTool
 
-__all__ = ["SOURCES", "Dataset", "Split", "load_dataset"]
+__all__ = ["SOURCES", "Dataset", "Split", "dataset_of", "load_dataset"]
 
 TEST_FRACTION = 0.2
-TEST_SEED = 0  # never the caller's seed: every run of a dataset is judged on the same images
+TEST_SEED = ENCODE_SEED = 0  # never the caller's seed: every run of a dataset is judged on the same images
+MOST_FRAMES = 256
 
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 FASHION_MNIST_CLASSES = (
@@ -45,10 +51,14 @@ class Dataset:
         check_parts({"train": self.train, "val": self.val, "test": self.test}, self.class_names)
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+    def input_shape(self) -> tuple[int, ...]:
+        """Channels, height, width; before them the number of frames, where a sample is several."""
+        return self.train.images.shape[1:]
+
+    @property
+    def frames(self) -> int | None:
+        """Frames of a sample; None where it is an image."""
+        return self.train.images.shape[1] if self.train.images.ndim == 5 else None
 
     @property
     def classes(self) -> int:
@@ -61,17 +71,23 @@ def load_dataset(
     seed: int = 0,
     val_fraction: float = 0.1,
     limit: int | None = None,
+    encode: str = DIRECT,
+    frames: int | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Load ``source`` and divide it; the same arguments give the same arrays.
 
     ``source`` is a name in SOURCES or else a path: a folder of class folders, of Hugging Face parquet
-    files or of idx files, or an npz file. A publisher's test set stays as it is; without one, a
-    fifth of the images, stratified and the same for every seed, becomes the test set (a publisher
-    who gives only train and validation means validation as the test set). Val is ``val_fraction``
-    of the training images, stratified and drawn with ``seed``, unless the publisher gives val and
-    test. ``limit`` then caps the training images, keeping the mix of classes. ``progress`` is told
-    about slow decoding.
+    files, of idx files, of CIFAR's binary files or of events, or an npz file; or ``events:FORMAT:PATH``, a format of
+    :mod:`spikenas.data.events`, or ``hf:OWNER/NAME``, which alone is downloaded (:mod:`spikenas.data.hub`).
+
+    A publisher's test set stays as it is; without one, a fifth of the images, stratified and the same
+    for every seed, becomes the test set (a publisher who gives only train and validation means
+    validation as the test set). Val is ``val_fraction`` of the training images, stratified and drawn
+    with ``seed``, unless the publisher gives val and test. ``limit`` then caps the training images,
+    keeping the mix of classes. ``encode`` turns images into ``frames`` of spikes
+    (:mod:`spikenas.data.encode`), the same ones for every seed; events are counted in so many frames.
+    ``progress`` is told about slow decoding.
 
     Raises DatasetError for a source that is unknown, unreadable or too small to divide, and
     MissingTool for a named one that is not installed.
@@ -80,34 +96,49 @@ def load_dataset(
     >>> digits.input_shape, digits.classes, len(digits.train), len(digits.val), len(digits.test)
     ((1, 8, 8), 10, 1294, 144, 359)
     """
-    _check_numbers(seed, val_fraction, limit)
-    pieces = _read(source, progress)
+    _check_numbers(seed, val_fraction, limit, frames)
+    pieces = _read(source, frames or FRAMES, progress)
     try:
         class_names = pieces.class_names or numbered_names(pieces.train.labels)
         check_parts(pieces.parts, class_names)
-        train, val, test = _divide(pieces, class_names, val_fraction, limit, np.random.default_rng(seed))
+        parts = _divide(pieces, class_names, val_fraction, limit, np.random.default_rng(seed))
+        train, val, test = _in_frames(parts, encode, frames)
     except DatasetError as error:
         raise DatasetError(f"{source}: {error}") from error
     name = source if source in SOURCES else Path(source).resolve().name.removesuffix(".npz")
     return Dataset(name, train, val, test, class_names)
 
 
-def _check_numbers(seed: int, val_fraction: float, limit: int | None) -> None:
+def dataset_of(settings: Mapping[str, Any], *, progress: Progress | None = None) -> Dataset:
+    """The dataset of a run, a study or an analysis, from its settings by name. Raises as :func:`load_dataset` does."""
+    told = {name: settings[name] for name in ("seed", "limit", "encode", "frames") if name in settings}
+    return load_dataset(settings["data"], **told, progress=progress)
+
+
+def _check_numbers(seed: int, val_fraction: float, limit: int | None, frames: int | None) -> None:
     if seed < 0:
         raise DatasetError(f"seed {seed}: must be 0 or more")
     if not 0 < val_fraction < 1:
         raise DatasetError(f"val fraction {val_fraction}: must lie between 0 and 1, such as 0.1")
     if limit is not None and limit < 1:
         raise DatasetError(f"limit {limit}: must be at least one training image per class")
+    if frames is not None and not 1 <= frames <= MOST_FRAMES:
+        raise DatasetError(f"frames {frames}: must lie between 1 and {MOST_FRAMES}, such as {FRAMES}")
 
 
-def _read(source: str, progress: Progress | None) -> Pieces:
-    path = Path(source)
+def _read(source: str, frames: int, progress: Progress | None) -> Pieces:
     if source in SOURCES:
         return SOURCES[source]()
+    kind, _, place = source.partition(":")
+    path = Path(source)
     try:
+        if kind == "events":
+            name, _, folder = place.partition(":")
+            return _read_events(Path(folder), name, frames, progress)
+        if kind == "hf":
+            return _read_hub(source, hub_folder(place, progress), progress)
         if source and path.is_dir():
-            return _read_folder(path, progress)
+            return _read_folder(path, frames, progress)
         if path.is_file() and path.suffix == ".npz":
             return read_npz(path)
     except OSError as error:
@@ -119,12 +150,32 @@ def _read(source: str, progress: Progress | None) -> Pieces:
     raise DatasetError(f"unknown dataset {source!r}, and no such path: there are {names}; a path also works")
 
 
-def _read_folder(path: Path, progress: Progress | None) -> Pieces:
+def _read_events(path: Path, name: str, frames: int, progress: Progress | None) -> Pieces:
+    found = find_recordings(path, name)
+    how = f"{name} {frames}"
+    return cached(path, found.files, lambda: read_recordings(found, name, frames, progress), how=how)
+
+
+def _read_hub(source: str, path: Path, progress: Progress | None) -> Pieces:
     if files := parquet_files(path):
-        every = [file for shards in files.values() for file in shards]
-        return cached(path, every, lambda: read_parquet(files, progress))
+        return _read_parquet(path, files, progress)
+    raise DatasetError(f"{source}: no train*.parquet in it or in one folder of it; give the folder: {source}/FOLDER")
+
+
+def _read_parquet(path: Path, files: Files, progress: Progress | None) -> Pieces:
+    every = [file for shards in files.values() for file in shards]
+    return cached(path, every, lambda: read_parquet(files, progress))
+
+
+def _read_folder(path: Path, frames: int, progress: Progress | None) -> Pieces:
+    if files := parquet_files(path):
+        return _read_parquet(path, files, progress)
     if idx_folder(path):
         return read_idx_folder(path)
+    if version := cifar_version(path):
+        return read_cifar(path, version)
+    if name := event_format(path):
+        return _read_events(path, name, frames, progress)
     folder = find_images(path)
     return cached(path, folder.files, lambda: read_images(folder, progress))
 
@@ -150,6 +201,16 @@ def _divide(
     if limit < len(class_names):
         raise DatasetError(f"limit {limit}: must be at least {len(class_names)}, one image per class")
     return thin(train, limit, rng), val, test
+
+
+def _in_frames(parts: tuple[Split, Split, Split], code: str, frames: int | None) -> list[Split]:
+    there = parts[0].images.shape[1] if parts[0].images.ndim == 5 else None
+    if code != DIRECT:
+        return [encoded(part, code, frames or FRAMES, seed=ENCODE_SEED + place) for place, part in enumerate(parts)]
+    if frames is not None and frames != there:
+        found = f"has {there} frames a sample: leave --frames out" if there else "has images: give --encode with it"
+        raise DatasetError(f"frames {frames}: this dataset {found}")
+    return list(parts)
 
 
 def _check_class_sizes(train: Split, class_names: tuple[str, ...], needed: list[str]) -> None:

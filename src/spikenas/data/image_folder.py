@@ -14,6 +14,8 @@ from spikenas.data.split import Pieces, Split
 from spikenas.errors import DatasetError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff")
+ANNOTATIONS = "val_annotations.txt"
+"""Tiny-ImageNet's: a line for each validation image, its name, a tab and its class; the test images have no classes."""
 PART_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -33,14 +35,14 @@ class ImageFolder:
         return [file for part in self.parts.values() for files in part.values() for file in files]
 
 
-def find_images(path: Path) -> ImageFolder:
+def find_images(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> ImageFolder:
     """List path/class/image or path/train/class/image (beside it val and test), names sorted.
 
-    Hidden files and files that are no images by their ending are passed over. Raises DatasetError
+    Hidden files and files that are no images by their ending, one of ``suffixes``, are passed over. Raises DatasetError
     naming an empty class folder, a folder of fewer than 2 classes, or parts whose classes differ.
     """
     folders = _part_folders(path)
-    parts = {part: _class_files(folder) for part, folder in folders.items()}
+    parts = {part: _class_files(folder, suffixes) for part, folder in folders.items()}
     class_names = tuple(parts["train"])
     if len(class_names) < 2:
         have = f"one class folder ({class_names[0]})" if class_names else "no class folders with images"
@@ -76,11 +78,15 @@ def _part_folders(path: Path) -> dict[str, Path]:
     # A class may be called "train" (CIFAR-100 has one): a part holds folders, a class holds images.
     if found["train"] is None or not _subfolders(found["train"]):
         return {"train": path}
+    if found["val"] is not None and (found["val"] / ANNOTATIONS).is_file():
+        found["test"] = None
     return {part: folder for part, folder in found.items() if folder is not None}
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    classes = {child.name: _image_files(child) for child in _subfolders(folder)}
+def _class_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    if (folder / ANNOTATIONS).is_file():
+        return _annotated(folder, suffixes)
+    classes = {child.name: _image_files(child, suffixes) for child in _subfolders(folder)}
     if not any(classes.values()):
         return {}
     for name, files in classes.items():
@@ -89,15 +95,26 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
+def _annotated(folder: Path, suffixes: tuple[str, ...]) -> dict[str, list[Path]]:
+    lines = (folder / ANNOTATIONS).read_text("utf-8", errors="replace").splitlines()
+    class_of = {fields[0]: fields[1] for line in lines if len(fields := line.split("\t")) > 1}
+    classes: dict[str, list[Path]] = {}
+    for file in _image_files(folder, suffixes):
+        if file.name not in class_of:
+            raise DatasetError(f"{file}: {ANNOTATIONS} does not name it; unpack the dataset again")
+        classes.setdefault(class_of[file.name], []).append(file)
+    return dict(sorted(classes.items()))
+
+
 def _subfolders(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
-def _image_files(folder: Path) -> list[Path]:
+def _image_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Every image below ``folder``, however deep (Tiny-ImageNet: class/images/file)."""
     return sorted(
         Path(parent, name)
         for parent, _, names in os.walk(folder)
         for name in names
-        if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+        if not name.startswith(".") and name.lower().endswith(suffixes)
     )

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from spikenas.data.split import Images
+from spikenas.data.split import MOST_BYTES, Images
 from spikenas.errors import DatasetError
 
 Progress = Callable[[str], None]
 
 GREY_MODES = ("1", "L", "LA")
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # more than 8 bits; Pillow would clip them
-MOST_BYTES = 8 * 1024**3
 REPORT_EVERY = 2_000
 
 # What Pillow's decoders raise on files that are cut short or are not what they say.

@@ -13,10 +13,13 @@ from spikenas.errors import DatasetError
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
+MOST_BYTES = 8 * 1024**3
+"""of samples that are kept in memory"""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; at least one image.
+    """``images`` uint8 [N, C, H, W], or [N, T, C, H, W] for T frames each, and ``labels`` int64 [N]; at least one.
 
     Raises DatasetError when shapes, types or lengths disagree.
     """
@@ -26,9 +29,10 @@ class Split:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
-        if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+        if images.dtype != np.uint8 or images.ndim not in (4, 5) or 0 in images.shape:
             raise DatasetError(
-                f"images are {images.dtype} {images.shape}: uint8 [N, C, H, W], none of them 0, is needed"
+                f"images are {images.dtype} {images.shape}: uint8 [N, C, H, W] or [N, T, C, H, W], none of them 0, "
+                "is needed"
             )
         if labels.dtype != np.int64 or labels.ndim != 1:
             raise DatasetError(f"labels are {labels.dtype} {labels.shape}: int64 [N] is needed")
@@ -70,7 +74,7 @@ def check_parts(parts: Mapping[str, Split], class_names: tuple[str, ...]) -> Non
     shapes = {name: part.images.shape[1:] for name, part in parts.items()}
     if len(set(shapes.values())) > 1:
         found = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
-        raise DatasetError(f"images differ in size (channels x height x width): {found}; make them equal")
+        raise DatasetError(f"images differ in size ([frames x] channels x height x width): {found}; make them equal")
     for name, part in parts.items():
         bad = np.flatnonzero((part.labels < 0) | (part.labels >= classes))
         if len(bad):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _no_images(model: IntegerModel) -> npt.NDArray[np.uint8]:
-    layer = model.graph[model.graph.input]
-    assert isinstance(layer, Input)
-    frames = () if layer.static else (model.graph.timesteps,)
-    return np.zeros((0, *frames, *layer.shape), np.uint8)
+    return np.zeros((0, *model.graph.sample_shape), np.uint8)
 
 
 # --- network.h --------------------------------------------------------------------------------------------
@@ -96,11 +94,10 @@ def _header(model: IntegerModel, plan: MemoryPlan, tables: Tables) -> str:
     layer = model.graph[model.graph.input]
     assert isinstance(layer, Input)
     pixels = layer.shape[1] * layer.shape[2]
-    frames = 1 if layer.static else model.graph.timesteps
     numbers: dict[str, object] = {
         "SPIKENAS_CLASSES": model.graph.shapes[model.graph.output][0],
         "SPIKENAS_TIMESTEPS": model.graph.timesteps,
-        "SPIKENAS_INPUT_BYTES": frames * pixels * layer.shape[0],
+        "SPIKENAS_INPUT_BYTES": prod(model.graph.sample_shape),
         "SPIKENAS_ARENA_BYTES": plan.arena_bytes,
         "SPIKENAS_OUTPUT_SCALE": f"{model.output_scale!r} /* the only real number, for the user */",
         "SPK_ARENA_WORDS": plan.arena_bytes // 4,

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from spikenas.cost.memory import Kernels, MemoryPlan, Schedule
 from spikenas.deploy.c_writer import SOURCES, write_firmware
 from spikenas.errors import ModelError
-from spikenas.graph import Input
 from spikenas.host_compiler import host_compiler
 from spikenas.model import IntegerModel
 
@@ -46,9 +45,7 @@ class HostLibrary:
     def __init__(self, model: IntegerModel, plan: MemoryPlan, path: Path) -> None:
         self.model = model
         self.plan = plan
-        layer = model.graph[model.graph.input]
-        assert isinstance(layer, Input)
-        self.shape = layer.shape if layer.static else (model.graph.timesteps, *layer.shape)
+        self.shape = model.graph.sample_shape
         self.classes = model.graph.shapes[model.graph.output][0]
         self._library = ctypes.CDLL(str(path))
         self._library.spikenas_arena.restype = ctypes.POINTER(ctypes.c_uint8)

@@ -110,21 +110,22 @@ def analyze(
     executor: Executor,
     store: Store,
     *,
+    frames: int | None = None,
     test_accuracy: TestAccuracy | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> Analysis:
     """Judge ``space`` without each of its operations in turn, by trainings or by a table that answers for them.
 
-    ``test_accuracy`` gives, 0 to 1, what is known of a genotype on test images. Trainings are kept in ``store``: an
-    interrupted analysis goes on where it was. Raises InputError when a set has fewer than two networks that could be
-    trained, or the space fewer than two operations.
+    ``frames``: of a sample, None for images. ``test_accuracy`` gives, 0 to 1, what is known of a genotype on test
+    images. Trainings are kept in ``store``: an interrupted analysis goes on where it was. Raises InputError when a set
+    has fewer than two networks that could be trained, or the space fewer than two operations.
     """
     if len(space.operations) < 2:
         raise InputError(f"space '{space.name}' has operation {space.operations[0]!r} only: there is nothing to remove")
     analysis: list[Analysis] = []
 
     def plan() -> Plan[None]:
-        analysis.append((yield from _plan(space, settings, test_accuracy)))
+        analysis.append((yield from _plan(space, settings, frames, test_accuracy)))
 
     run_study(PlannedStrategy(plan()), evaluator, executor, store, on_trial=on_trial)
     return analysis[0]
@@ -136,13 +137,14 @@ class _Bench:
 
     space: Space[Any]
     settings: AnalyzeSettings
+    frames: int | None
     test_accuracy: TestAccuracy | None
     trials: dict[str, Trial]
     whole: tuple[str, ...] = ()
 
     def judge(self, removed: Operations) -> Plan[Row]:
         operations = tuple(name for name in self.space.operations if name not in removed)
-        genotypes = _networks(load_space(self.space.name, operations), self.settings)
+        genotypes = _networks(load_space(self.space.name, operations).for_frames(self.frames), self.settings)
         if not removed:
             self.whole = genotypes
         fresh = [genotype for genotype in dict.fromkeys(genotypes) if genotype not in self.trials]
@@ -214,8 +216,10 @@ def _networks(space: Space[Any], settings: AnalyzeSettings) -> tuple[str, ...]:
     return tuple(map(space.format, space.enumerate()))
 
 
-def _plan(space: Space[Any], settings: AnalyzeSettings, test_accuracy: TestAccuracy | None) -> Plan[Analysis]:
-    bench = _Bench(space, settings, test_accuracy, {})
+def _plan(
+    space: Space[Any], settings: AnalyzeSettings, frames: int | None, test_accuracy: TestAccuracy | None
+) -> Plan[Analysis]:
+    bench = _Bench(space, settings, frames, test_accuracy, {})
     whole = yield from bench.judge(())
     rows: list[Row] = []
     impossible: dict[str, str] = {}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spikenas.cost.target import DEFAULT_TARGET, load_target
-from spikenas.data.datasets import load_dataset
+from spikenas.data.datasets import dataset_of
+from spikenas.data.encode import DIRECT
 from spikenas.data.images import Progress
 from spikenas.errors import InputError
 from spikenas.run.analyze import Analysis, AnalyzeSettings, TestAccuracy, analyze
@@ -42,6 +43,8 @@ class AnalysisSettings:
     target: str = DEFAULT_TARGET
     analyze: AnalyzeSettings = field(default_factory=AnalyzeSettings)
     limit: int | None = None
+    encode: str = DIRECT
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         if (self.table is None) == (self.data is None):
@@ -59,7 +62,7 @@ def analyze_study(
 
     Raises InputError for settings that make no sense, and when too few networks fit or could be trained.
     """
-    space, evaluator, test_accuracy = _judge(settings, progress)
+    space, evaluator, frames, test_accuracy = _judge(settings, progress)
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), None) as store:
         with closing(make_executor(executor or ExecutorSettings())) as workers:
             analysis = analyze(
@@ -68,6 +71,7 @@ def analyze_study(
                 evaluator,
                 workers,
                 store,
+                frames=frames,
                 test_accuracy=test_accuracy,
                 on_trial=on_trial,
             )
@@ -76,16 +80,19 @@ def analyze_study(
     return analysis
 
 
-def _judge(settings: AnalysisSettings, progress: Progress | None) -> tuple[Space[Any], Evaluator, TestAccuracy | None]:
-    """The space, who trains its networks, and what is known of them on test images."""
+def _judge(
+    settings: AnalysisSettings, progress: Progress | None
+) -> tuple[Space[Any], Evaluator, int | None, TestAccuracy | None]:
+    """The space, who trains its networks, the frames of a sample, and what is known of networks on test images."""
     if settings.table is not None:
         table = TableEvaluator(load_table(Path(settings.table)), {}, curves=False)
-        return table.space, table, table.test_accuracy
+        return table.space, table, None, table.test_accuracy
     target = load_target(settings.target)
     budget = budget_of(settings, target)
     space = load_space(settings.space)
     seed = settings.analyze.seed
-    dataset = load_dataset(settings.data or "", seed=seed, limit=settings.limit, progress=progress)
+    dataset = dataset_of(asdict(settings) | {"seed": seed}, progress=progress)
+    space = space.for_frames(dataset.frames)
     task = SearchTask(space, dataset.input_shape, dataset.classes, target, budget, dataset=dataset, seed=seed)
     task.evaluator.check_budget()
-    return space, task.evaluator, None
+    return space, task.evaluator, dataset.frames, None

@@ -10,7 +10,7 @@ import numpy as np
 
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.target import TARGETS, load_target
-from spikenas.data.datasets import load_dataset
+from spikenas.data.datasets import dataset_of
 from spikenas.data.split import Labels, Split
 from spikenas.errors import InputError
 from spikenas.run.artifacts import load_integer_model, load_model, read_json
@@ -77,7 +77,7 @@ def evaluate_run(
     source = data or settings.get("data")
     if source is None:
         raise InputError(f"{path}: was not made with a dataset; give --data")
-    dataset = load_dataset(source, seed=settings.get("seed", 0), progress=progress)
+    dataset = dataset_of({**settings, "data": source, "limit": None}, progress=progress)
     images: Split = {"train": dataset.train, "val": dataset.val, "test": dataset.test}[split]
     classes = model.graph.shapes[model.graph.output][0]
     if dataset.classes != classes:

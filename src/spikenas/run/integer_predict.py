@@ -19,7 +19,7 @@ COMPILED_IMAGES = 1000  # fewer are done by torch before the compiler is
 
 
 def predict_integers(model: IntegerModel, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
-    """Integer outputs [N, classes] for ``images`` uint8 [N, C, H, W]."""
+    """Integer outputs [N, classes] for ``images`` uint8 [N, C, H, W] or [N, T, C, H, W]."""
     if len(images) >= COMPILED_IMAGES:
         try:
             return host_library.predict(model, images, threads=os.cpu_count() or 1)

@@ -18,7 +18,7 @@ from spikenas.cost.budget import format_bytes
 from spikenas.cost.cost import estimate
 from spikenas.cost.memory import Schedule, plan_memory
 from spikenas.cost.target import Target, load_target
-from spikenas.data.datasets import Dataset, load_dataset
+from spikenas.data.datasets import Dataset, dataset_of
 from spikenas.data.split import thin
 from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.model import IntegerModel, Model
@@ -213,7 +213,7 @@ def _dataset(folder: RunFolder, observer: Observer) -> Dataset:
     for name in ("data", "seed", "limit"):
         if name not in told:
             raise RunError(f"{folder.path}: its settings name no {name}; give the folder of a spikenas run")
-    return load_dataset(told["data"], seed=told["seed"], limit=told["limit"], progress=observer.message)
+    return dataset_of(told, progress=observer.message)
 
 
 def _bits(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from spikenas.cost.budget import Budget
 from spikenas.cost.target import DEFAULT_TARGET, load_target
-from spikenas.data.datasets import load_dataset
+from spikenas.data.datasets import dataset_of
+from spikenas.data.encode import DIRECT
 from spikenas.data.images import Progress
 from spikenas.errors import InputError
 from spikenas.graph import Shape
@@ -24,6 +25,7 @@ from spikenas.search.pareto import pareto_front
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial, TrialState
+from spikenas.space.samples import frames_of
 from spikenas.space.space import load_space
 
 
@@ -44,6 +46,8 @@ class StudySettings:
     strategy: str = DEFAULT_STRATEGY
     search: SearchSettings = field(default_factory=SearchSettings)
     limit: int | None = None
+    encode: str = DIRECT
+    frames: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,8 +66,9 @@ class StudySettings:
         if self.data is None:
             shape, classes, dataset = self.input_shape or (), self.classes or 0, None  # there, by __post_init__
         else:
-            dataset = load_dataset(self.data, seed=self.seed, limit=self.limit, progress=progress)
+            dataset = dataset_of(asdict(self), progress=progress)
             shape, classes = dataset.input_shape, dataset.classes
+        space = space.for_frames(frames_of(shape))
         return SearchTask(space, shape, classes, target, budget, self.strategy, self.search, dataset, self.seed)
 
 

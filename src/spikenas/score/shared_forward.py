@@ -148,11 +148,8 @@ def spike_kernels(
 
 
 def _check(plan: Plan, images: Tensor) -> None:
-    layer = plan.graph[plan.graph.input]
-    assert isinstance(layer, Input)
-    expected = layer.shape if layer.static else (plan.graph.timesteps, *layer.shape)
-    if tuple(images.shape[1:]) != expected:
-        raise InputError(f"images are {tuple(images.shape[1:])}: the network takes {expected}")
+    if tuple(images.shape[1:]) != plan.graph.sample_shape:
+        raise InputError(f"images are {tuple(images.shape[1:])}: the network takes {plan.graph.sample_shape}")
     if not plan.neurons:
         raise InputError("the network has no spiking neurons: this score compares spikes")
 

@@ -57,7 +57,10 @@ def parse_augment(text: str, shape: tuple[int, int, int]) -> Augment:
 
 
 def augmented(pixels: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
-    """A changed copy of ``pixels`` uint8 [B, C, H, W], in channels-last layout."""
+    """A changed copy of ``pixels`` uint8 [B, C, H, W], in channels-last layout; or [B, T, C, H, W], frames alike."""
+    if pixels.dim() == 5:
+        as_channels = augmented(pixels.flatten(1, 2), augment, generator)
+        return as_channels.view(pixels.shape)
     batch, _, height, width = pixels.shape
     shift = augment.shift
     offsets = torch.randint(-shift, shift + 1, (2, batch, 1), generator=generator)

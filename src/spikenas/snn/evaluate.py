@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from spikenas.data.split import Split
 from spikenas.errors import TrainError
-from spikenas.graph import Graph, Input, Lif
+from spikenas.graph import Graph, Lif
 from spikenas.snn.network import Network, normalize
 
 BATCH_SIZE = 256
@@ -79,11 +79,9 @@ def neurons(graph: Graph) -> dict[str, int]:
 
 def check_split(graph: Graph, split: Split) -> None:
     """Raise TrainError unless the images have the Input's shape and every label names one of the outputs."""
-    layer = graph[graph.input]
-    assert isinstance(layer, Input)
-    if not layer.static or split.images.shape[1:] != layer.shape:
+    if split.images.shape[1:] != graph.sample_shape:
         shape = "x".join(map(str, split.images.shape[1:]))
-        wanted = "x".join(map(str, layer.shape))
+        wanted = "x".join(map(str, graph.sample_shape))
         raise TrainError(f"images are {shape}, the network takes {wanted}: use the data it was made for")
     classes = graph.shapes[graph.output][0]
     low, high = int(split.labels.min()), int(split.labels.max())

@@ -134,11 +134,8 @@ class Execution:
         return torch.cat((torch.zeros_like(x[:1]), x[:-1]))
 
     def _check(self, images: Tensor) -> None:
-        layer = self.graph[self.graph.input]
-        assert isinstance(layer, Input)
-        expected = layer.shape if layer.static else (self.graph.timesteps, *layer.shape)
-        if tuple(images.shape[1:]) != expected:
-            raise ModelError(f"images are {tuple(images.shape[1:])}: the network takes {expected}")
+        if tuple(images.shape[1:]) != self.graph.sample_shape:
+            raise ModelError(f"images are {tuple(images.shape[1:])}: the network takes {self.graph.sample_shape}")
 
 
 def stages(graph: Graph) -> tuple[Stage, ...]:
@@ -208,6 +205,13 @@ def _passes_into_sum(graph: Graph, name: str, free: set[str]) -> bool:
     readers = [edge.target for edge in graph.consumers[name]]
     is_norm = name in free and isinstance(graph[name], BatchNorm2d)
     return is_norm and len(readers) == 1 and readers[0] in free and isinstance(graph[readers[0]], Add)
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """[B, C, H, W] in that layout; [B, T, C, H, W] so that all steps of all samples, [T * B, C, H, W], are in it."""
+    if images.dim() == 4:
+        return images.contiguous(memory_format=torch.channels_last)
+    return images.permute(1, 0, 3, 4, 2).contiguous().permute(1, 0, 4, 2, 3)
 
 
 def folded(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:

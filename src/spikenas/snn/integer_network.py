@@ -18,7 +18,7 @@ from spikenas.errors import ModelError
 from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Kind, Lif, Linear, Reset, Vote
 from spikenas.model import CURRENT_MAX, CURRENT_MIN, DECAY_ONE, IntegerModel, decay_q, in_accumulator
 from spikenas.snn.bounds import reaches
-from spikenas.snn.execution import Execution, Watch, folded
+from spikenas.snn.execution import Execution, Watch, channels_last, folded
 
 BATCH_SIZE = 32  # what fits the caches of a CPU
 PIXEL_ZERO = 128.0
@@ -32,8 +32,9 @@ def predict(
     batch_size: int = BATCH_SIZE,
     on_batch: Callable[[int], None] | None = None,
 ) -> npt.NDArray[np.int32]:
-    """Integer outputs [N, classes] for ``images`` uint8 [N, C, H, W], equal to :func:`spikenas.reference.run`'s.
+    """Integer outputs [N, classes], equal to :func:`spikenas.reference.run`'s.
 
+    ``images``: uint8 [N, C, H, W], or [N, T, C, H, W] for an Input that is not static.
     ``on_batch`` is told how many images are done. Raises ModelError when the images do not fit the network.
     """
     if images.dtype != np.uint8:
@@ -70,8 +71,7 @@ class IntegerNetwork:
             return self.execution.run(self, images, watch).double().sum(0)
 
     def image(self, images: Tensor) -> Tensor:
-        pixels = images.to(torch.float32) - PIXEL_ZERO
-        return pixels.contiguous(memory_format=torch.channels_last) if pixels.dim() == 4 else pixels
+        return channels_last(images.to(torch.float32) - PIXEL_ZERO)
 
     def sequence(self, name: str, x: Tensor) -> Tensor:
         """All steps of a neuron; spikes are float32."""

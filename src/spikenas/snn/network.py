@@ -36,7 +36,7 @@ from spikenas.graph import (
     Vote,
 )
 from spikenas.model import Model
-from spikenas.snn.execution import Execution, Join, Joint, Watch, folded
+from spikenas.snn.execution import Execution, Join, Joint, Watch, channels_last, folded
 from spikenas.snn.junction import Current, available, join
 from spikenas.snn.neuron import NEURONS, FusedLif, Neuron
 
@@ -124,7 +124,7 @@ class Network(nn.Module):
     # --- how execution.run computes a node ----------------------------------------------------------------
 
     def image(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if images.dim() == 4 else images
+        return channels_last(images)
 
     def sequence(self, name: str, x: Tensor) -> Tensor:
         neuron: Neuron = self.operator(name)

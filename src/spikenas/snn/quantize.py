@@ -41,8 +41,8 @@ def quantize(
 ) -> IntegerModel:
     """The integer model of a trained float model, each layer at its own ``weight_bits``.
 
-    ``calibration_images`` uint8 [N, C, H, W], from the training split only: where their currents would leave 16 bits,
-    the scale is made coarser. ``grid``: what the weights were trained
+    ``calibration_images`` uint8 [N, C, H, W] or [N, T, C, H, W], from the training split only: where their currents
+    would leave 16 bits, the scale is made coarser. ``grid``: what the weights were trained
     on. Raises QuantizeError, naming the node, for what cannot be made integer.
     """
     folded = fold(model)

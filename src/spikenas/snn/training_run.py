@@ -58,7 +58,7 @@ class TrainingRun:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pixels = torch.from_numpy(train_split.images).to(self.device)
         self.labels = torch.from_numpy(train_split.labels).to(self.device)
-        channels, height, width = train_split.images.shape[1:]
+        channels, height, width = train_split.images.shape[-3:]
         self.augment = parse_augment(config.augment, (channels, height, width))
         self.neurons = neurons(graph)
         self.batches = math.ceil(len(train_split) / config.batch_of(len(train_split)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
 from typing import TypeVar
@@ -21,7 +21,7 @@ import numpy as np
 from spikenas.errors import GenotypeError
 from spikenas.graph import Graph, Shape
 from spikenas.space.cell_space import CellSpace
-from spikenas.space.embedded_network import POOL, EmbeddedGenotype, Stage, lower_embedded
+from spikenas.space.embedded_network import POOL, EmbeddedGenotype, Stage, check_frames, lower_embedded
 from spikenas.space.encoding import Encoded, Genes, checked_genes, fewest_parameters
 from spikenas.space.genotype import parse_cell
 from spikenas.space.operations import CODES, checked
@@ -35,7 +35,10 @@ GENOTYPE = re.compile(r"t([1-9]\d*)-b([1-9]\d*)-k([1-9]\d*)s([1-9]\d*)((?:-[1-9]
 
 @dataclass(frozen=True)
 class EmbeddedSpace(Encoded[EmbeddedGenotype]):
-    """The default space. Every field is the list of choices of one thing; shorten a list to narrow the space."""
+    """The default space. Every field is the list of choices of one thing; shorten a list to narrow the space.
+
+    ``frames``: of the samples that it is for, see :meth:`for_frames`; None for images.
+    """
 
     operations: tuple[str, ...] = field(default_factory=lambda: tuple(CODES))
     timesteps: tuple[int, ...] = tuple(range(1, 9))
@@ -45,6 +48,7 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
     widths: tuple[int, ...] = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
     heads: tuple[str, ...] = (POOL, "hidden32", "hidden64", "hidden128", "hidden256")
     max_stages: int = 4
+    frames: int | None = None
     name: str = "embedded"
     summary: str = "one to four stages for microcontrollers: 4 KB to 4 MB of flash, 4 KB to 1 MB of RAM"
 
@@ -127,13 +131,18 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
             written = (part.split(":") for part in match[5].removeprefix("-").split("-"))
             stages = tuple(Stage(int(width), parse_cell(cell)) for width, cell in written)
             genotype = EmbeddedGenotype(steps, bits, kernel, stride, stages, match[6])
-            self.encode(genotype)
+            if self.frames in (None, steps):
+                self.encode(genotype)
         except GenotypeError as error:
             raise GenotypeError(f"{text!r}: {error}, write one like {EXAMPLE}") from error
+        check_frames(genotype, self.frames)
         return genotype
 
     def lower(self, genotype: EmbeddedGenotype, input_shape: Shape, classes: int) -> Graph:
         return lower_embedded(genotype, input_shape, classes)
+
+    def for_frames(self, frames: int | None) -> EmbeddedSpace:
+        return self if frames is None else replace(self, timesteps=(frames,), frames=frames)
 
     def smallest(self, input_shape: Shape, classes: int) -> EmbeddedGenotype:
         """The genotype with the fewest parameters for this input, at the fewest bits, steps and map size."""

@@ -12,7 +12,6 @@ from spikenas.graph import (
     Flatten,
     Graph,
     GraphBuilder,
-    Input,
     Lif,
     Linear,
     Mean,
@@ -24,6 +23,7 @@ from spikenas.space.cell_space import CellSpace
 from spikenas.space.cells import lower_cell
 from spikenas.space.genotype import Cell, cell_text
 from spikenas.space.operations import CODES, Sharing
+from spikenas.space.samples import frames_of, input_of, without_idle_rows
 
 LIF = Lif(decay=0.5, gain=1.0, threshold=1.0, reset=Reset.ZERO, membrane_bits=16)
 OUTER_BITS = 8
@@ -77,16 +77,17 @@ class EmbeddedGenotype:
 def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int) -> Graph:
     """The network: stem, stages joined by Lif, 3x3 convolution of stride 2 and BatchNorm, head.
 
-    Padding keeps every map at least 1x1, so any image fits. Raises GenotypeError when a cell has no path or the
-    input is no image.
+    Padding keeps every map at least 1x1, so any image fits; on samples of height 1 windows have one row. Raises
+    GenotypeError when a cell has no path, the input is no image, or has another number of frames than the genotype has
+    timesteps.
     """
-    if len(input_shape) != 3:
-        raise GenotypeError(f"input {input_shape}: space 'embedded' takes images (channels, height, width)")
+    layer = input_of(input_shape)
+    check_frames(genotype, frames_of(input_shape))
     sharing = Sharing(GraphBuilder())
     add, g = sharing.builder.add, genotype
     kernel, stride, padding = (g.stem_kernel,) * 2, (g.stem_stride,) * 2, (g.stem_kernel // 2,) * 2
     stem = Conv2d(g.stages[0].width, kernel, stride, padding, weight_bits=OUTER_BITS)
-    image = add(Input(input_shape), name="image")
+    image = add(layer, name="image")
     value = add(BatchNorm2d(), add(stem, image, name="stem_conv"), name="stem_bn")
     for number, stage in enumerate(g.stages, start=1):
         if number > 1:
@@ -105,7 +106,16 @@ def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int)
     features = _head(sharing, sharing.add(LIF, value), genotype, _map_size(genotype, input_shape))
     logits = add(Linear(classes, weight_bits=OUTER_BITS), features, name="readout")
     add(Output(), add(Mean(), logits, name="mean"), name="out")
-    return sharing.builder.build(g.timesteps)
+    return without_idle_rows(sharing.builder.build(g.timesteps))
+
+
+def check_frames(genotype: EmbeddedGenotype, frames: int | None) -> None:
+    """Raise GenotypeError for samples of another number of frames than the genotype has timesteps; None: images."""
+    if frames not in (None, genotype.timesteps):
+        raise GenotypeError(
+            f"{str(genotype)!r}: takes {genotype.timesteps} timesteps, the samples have {frames} frames: write "
+            f"t{frames}-..., or give --frames {genotype.timesteps}"
+        )
 
 
 def _head(sharing: Sharing, spikes: str, genotype: EmbeddedGenotype, size: tuple[int, int]) -> str:
@@ -115,8 +125,9 @@ def _head(sharing: Sharing, spikes: str, genotype: EmbeddedGenotype, size: tuple
     if genotype.hidden is None:
         pooled = spikes if size == (1, 1) else add(AvgPool2d(size, size), spikes, name="head_pool")
         return add(Flatten(), pooled, name="flat")
-    if height * width > SMALL_MAP and min(size) >= 2:
-        spikes = add(AvgPool2d((2, 2), (2, 2)), spikes, name="head_pool")
+    if height * width > SMALL_MAP:
+        window = min(2, height), min(2, width)
+        spikes = add(AvgPool2d(window, window), spikes, name="head_pool")
     flat = add(Flatten(), spikes, name="flat")
     hidden = Linear(genotype.hidden, bias=False, weight_bits=genotype.weight_bits)
     return sharing.add(LIF, add(hidden, flat, name="hidden"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,11 @@ class Encoded(ABC, Generic[G]):
 
     @abstractmethod
     def lower(self, genotype: G, input_shape: Shape, classes: int) -> Graph:
-        """The network of ``genotype`` for images (channels, height, width). Raises GenotypeError."""
+        """The network of ``genotype`` for images (C, H, W) or frames (T, C, H, W). Raises GenotypeError."""
+
+    def for_frames(self, frames: int | None) -> Self:
+        """The space for samples of so many frames, None for images: here itself, as a network has a step a frame."""
+        return self
 
     def format(self, genotype: G) -> str:
         """The text that ``parse`` reads back."""

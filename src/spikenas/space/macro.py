@@ -17,7 +17,6 @@ from spikenas.graph import (
     Flatten,
     Graph,
     GraphBuilder,
-    Input,
     Lif,
     Linear,
     Mean,
@@ -29,6 +28,7 @@ from spikenas.graph import (
 from spikenas.space.cells import lower_cell
 from spikenas.space.genotype import Cell
 from spikenas.space.operations import Sharing
+from spikenas.space.samples import frames_of, input_of
 
 TIMESTEPS = 5
 POOLINGS = (2, 4)
@@ -67,15 +67,16 @@ def by_classes(variants: dict[str, Variant], name: str | None, classes: int) -> 
 def lower_snasnet(
     cells: tuple[Cell, Cell], second_pooling: int, variant: Variant, input_shape: Shape, classes: int
 ) -> Graph:
-    """The whole network, 5 timesteps.
+    """The whole network: 5 timesteps for an image, as many as there are frames otherwise.
 
     Raises GenotypeError when a cell has no path or the image is too small for the poolings.
     """
-    _check_size(input_shape, variant.stem_stride, second_pooling)
+    layer = input_of(input_shape)
+    _check_size(layer.shape, variant.stem_stride, second_pooling)
     sharing = Sharing(GraphBuilder())
     add = sharing.builder.add
     first, second = variant.widths
-    image = add(Input(input_shape), name="image")
+    image = add(layer, name="image")
     stem = add(Conv2d(first, stride=(variant.stem_stride,) * 2), image, name="stem_conv")
     cell = lower_cell(
         sharing, cells[0], add(BatchNorm2d(), stem, name="stem_bn"), name="cell1", channels=first, lif=LIF
@@ -90,12 +91,12 @@ def lower_snasnet(
     votes = add(Linear(classes * variant.group), sharing.add(LIF, hidden), name="readout")
     mean = add(Mean(), add(Vote(variant.group), votes, name="vote"), name="mean")
     add(Output(), mean, name="out")
-    return sharing.builder.build(TIMESTEPS)
+    return sharing.builder.build(frames_of(input_shape) or TIMESTEPS)
 
 
 def _check_size(input_shape: Shape, stem_stride: int, second_pooling: int) -> None:
     least = 2 * stem_stride * second_pooling - (stem_stride - 1)
-    if len(input_shape) != 3 or min(input_shape[1:]) < least:
+    if min(input_shape[1:]) < least:
         raise GenotypeError(
             f"input {'x'.join(map(str, input_shape))}: second pooling {second_pooling} needs images "
             f"(channels, height, width) of at least {least}x{least}"

@@ -68,7 +68,10 @@ class Space(Protocol[G]):
         """``str(genotype)``, which ``parse`` reads back."""
 
     def lower(self, genotype: G, input_shape: Shape, classes: int) -> Graph:
-        """Its network for images (channels, height, width). Raises GenotypeError when there is none."""
+        """Its network for images (C, H, W) or frames (T, C, H, W). Raises GenotypeError when there is none."""
+
+    def for_frames(self, frames: int | None) -> Space[G]:
+        """The part of the space whose networks take samples of so many frames; None: images, which all take."""
 
     def smallest(self, input_shape: Shape, classes: int) -> G:
         """The genotype with the fewest parameters for this input."""

@@ -38,6 +38,24 @@ static int best(int32_t *logits) {
     return winner;
 }
 
+#if !SPK_LAYER_MAJOR
+static void run_timestep(unsigned t) {
+    for (unsigned i = 0; i < SPK_STEP_COUNT; ++i) {
+        spk_run_step(&spk_steps[i], t, t + 1);
+        SPIKENAS_PROBE(i, t, t + 1);
+    }
+}
+#endif
+
+#if SPK_STREAMED
+void spikenas_frame(const uint8_t *frame, unsigned t) {
+    load_frame(frame, t);
+    run_timestep(t);
+}
+
+int spikenas_answer(int32_t *logits) { return best(logits); }
+#endif
+
 int spikenas_classify(const uint8_t *image, int32_t *logits) {
 #if SPK_LAYER_MAJOR
     load_frame(image, 0);
@@ -46,15 +64,14 @@ int spikenas_classify(const uint8_t *image, int32_t *logits) {
         spk_run_step(&spk_steps[i], 0, last);
         SPIKENAS_PROBE(i, 0, last);
     }
-#else
+#elif SPK_STREAMED
     for (unsigned t = 0; t < SPIKENAS_TIMESTEPS; ++t) {
-        if (SPK_STREAMED || t == 0) {
-            load_frame(image + (SPK_STREAMED ? t : 0) * SPK_INPUT_PIXELS * SPK_INPUT_CHANNELS, t);
-        }
-        for (unsigned i = 0; i < SPK_STEP_COUNT; ++i) {
-            spk_run_step(&spk_steps[i], t, t + 1);
-            SPIKENAS_PROBE(i, t, t + 1);
-        }
+        spikenas_frame(image + t * SPK_INPUT_PIXELS * SPK_INPUT_CHANNELS, t);
+    }
+#else
+    load_frame(image, 0);
+    for (unsigned t = 0; t < SPIKENAS_TIMESTEPS; ++t) {
+        run_timestep(t);
     }
 #endif
     return best(logits);

@@ -14,4 +14,11 @@
  */
 int spikenas_classify(const uint8_t *image, int32_t *logits);
 
+#if SPK_STREAMED
+/* The same frame by frame, for input that comes in over time: spikenas_frame for each t of 0 .. SPIKENAS_TIMESTEPS - 1
+ * in order, then spikenas_answer. A frame may be overwritten as soon as the call returns. */
+void spikenas_frame(const uint8_t *frame, unsigned t);
+int spikenas_answer(int32_t *logits);
+#endif
+
 #endif
