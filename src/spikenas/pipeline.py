@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ import numpy as np
 from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
-from spikenas.cost.target import DEFAULT_TARGET, load_target
+from spikenas.cost.target import load_target
 from spikenas.data.datasets import Dataset, load_dataset
 from spikenas.errors import InputError
 from spikenas.graph import Graph
@@ -33,12 +33,11 @@ from spikenas.run.integer_predict import predict_integers
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
-from spikenas.run.search_stage import SearchTask, budget_of, search_networks
+from spikenas.run.search_stage import search_networks
 from spikenas.run.store import RunStore, open_store
+from spikenas.run.task_settings import TaskSettings
 from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network, training_of_search
 from spikenas.score.structure_scores import default_measure
-from spikenas.search.settings import SearchSettings
-from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
@@ -48,27 +47,15 @@ from spikenas.space.space import load_space
 
 
 @dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(TaskSettings):
     """What a run is told; two runs with equal settings are the same run.
 
-    ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size, or ``minutes``
-    of training on this machine. With a ``genotype`` nothing is searched; ``training`` is how to train, but for its
-    epochs and seed, which are here.
+    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine. With a ``genotype`` nothing
+    is searched; ``training`` is how to train, but for its epochs and seed, which are here.
     """
 
     data: str
-    flash_bytes: int | None = None
-    ram_bytes: int | None = None
-    energy_nj: float | None = None
-    latency_ms: float | None = None
-    target: str = DEFAULT_TARGET
-    space: str = "embedded"
-    operations: tuple[str, ...] | None = None
-    strategy: str = DEFAULT_STRATEGY
-    search: SearchSettings = field(default_factory=SearchSettings)
     epochs: int | None = None
-    limit: int | None = None
-    seed: int = 0
     minutes: float | None = None
     genotype: str | None = None
     training: TrainConfig | None = None
@@ -164,12 +151,9 @@ def run(
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
     observer = observer or Silent()
-    target = load_target(settings.target)
-    budget = budget_of(settings, target)
-    space = load_space(settings.space, settings.operations)
-    dataset = load_dataset(settings.data, seed=settings.seed, limit=settings.limit, progress=observer.message)
-    kind = dataset.input_shape, dataset.classes
-    task = SearchTask(space, *kind, target, budget, settings.strategy, settings.search, dataset, settings.seed)
+    task = settings.task(progress=observer.message)
+    space, target, budget, dataset = task.space, task.target, task.budget, task.dataset
+    assert dataset is not None  # settings of a run name one
     if settings.genotype is None:
         task.evaluator.check_budget()  # before there is a folder
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikenas.cli.inspect_verbs import SpaceOption, TargetOption
 from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import (
     DATA_HELP,
@@ -18,9 +17,10 @@ from spikenas.cli.search_options import (
     LimitOption,
     RamOption,
     SeedOption,
+    SpaceOption,
+    TargetOption,
     WorkersOption,
     bytes_or_none,
-    executor_settings,
 )
 from spikenas.cost.target import DEFAULT_TARGET
 
@@ -56,6 +56,7 @@ def analyze(
     from spikenas.cli.progress import RunProgress
     from spikenas.run.analyze import AnalyzeSettings
     from spikenas.run.analyze_study import CHART, AnalysisSettings, analyze_study
+    from spikenas.run.executor import ExecutorSettings
 
     judged = AnalyzeSettings(epochs, networks, seed) if table is None else AnalyzeSettings(TABLE_EPOCHS, None, seed)
     settings = AnalysisSettings(
@@ -71,7 +72,7 @@ def analyze(
         limit=limit,
     )
     with RunProgress(quiet=table is not None) as progress:
-        who = executor_settings(executor, workers)
+        who = ExecutorSettings(executor, workers)
         analysis = analyze_study(settings, out, progress.trial, who, progress.message)
     if as_json:
         return print_json({"analysis": analysis, "chart": out / CHART})

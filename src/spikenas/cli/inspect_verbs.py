@@ -7,15 +7,13 @@ from typing import Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cli.search_options import SpaceOption, TargetOption
 from spikenas.cost.budget import format_bytes, parse_bytes
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import Assignment, for_target
 from spikenas.cost.target import DEFAULT_TARGET, TARGETS, load_target
 from spikenas.errors import InputError
 from spikenas.space.space import SPACES, load_space
-
-SpaceOption = Annotated[str, typer.Option("--space", help="Search space; see `spikenas spaces`.")]
-TargetOption = Annotated[str, typer.Option("--target", help="Device; see `spikenas targets`.")]
 
 
 def cost(

@@ -5,46 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spikenas.cost.budget import Budget
-from spikenas.cost.target import DEFAULT_TARGET, load_target
-from spikenas.data.datasets import load_dataset
 from spikenas.data.images import Progress
 from spikenas.errors import InputError
 from spikenas.graph import Shape
 from spikenas.run.artifacts import plain, write_json
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import open_run
-from spikenas.run.search_stage import SearchTask, budget_of, search_networks
+from spikenas.run.search_stage import SearchTask, search_networks
 from spikenas.run.store import RunStore, open_store
 from spikenas.run.study import StudyResult
+from spikenas.run.task_settings import TaskSettings
 from spikenas.search.pareto import pareto_front
-from spikenas.search.settings import SearchSettings
-from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial, TrialState
-from spikenas.space.space import load_space
 
 
 @dataclass(frozen=True, slots=True)
-class StudySettings:
+class StudySettings(TaskSettings):
     """What a study by itself is told; without ``data`` the kind of input and the classes are. Raises InputError."""
 
-    data: str | None = None
     input_shape: Shape | None = None
     classes: int | None = None
-    flash_bytes: int | None = None
-    ram_bytes: int | None = None
-    energy_nj: float | None = None
-    latency_ms: float | None = None
-    target: str = DEFAULT_TARGET
-    space: str = "embedded"
-    operations: tuple[str, ...] | None = None
-    strategy: str = DEFAULT_STRATEGY
-    search: SearchSettings = field(default_factory=SearchSettings)
-    limit: int | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.data is None and (self.input_shape is None or self.classes is None):
@@ -53,18 +37,6 @@ class StudySettings:
             )
         if self.data is not None and (self.input_shape is not None or self.classes is not None):
             raise InputError(f"--input and --classes are those of --data {self.data}: leave them out")
-
-    def task(self, progress: Progress | None = None) -> SearchTask:
-        """The task, its dataset loaded."""
-        target = load_target(self.target)
-        budget = budget_of(self, target)
-        space = load_space(self.space, self.operations)
-        if self.data is None:
-            shape, classes, dataset = self.input_shape or (), self.classes or 0, None  # there, by __post_init__
-        else:
-            dataset = load_dataset(self.data, seed=self.seed, limit=self.limit, progress=progress)
-            shape, classes = dataset.input_shape, dataset.classes
-        return SearchTask(space, shape, classes, target, budget, self.strategy, self.search, dataset, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +74,7 @@ def search_study(
 
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
-    task = settings.task(progress)
+    task = settings.task(settings.input_shape or (), settings.classes or 0, progress)
     task.evaluator.check_budget()  # before there is a folder
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
         begun = time.perf_counter()
