@@ -25,6 +25,7 @@ from spikenas.cost.target import load_target
 from spikenas.data.datasets import Dataset, load_dataset
 from spikenas.errors import InputError
 from spikenas.graph import Graph
+from spikenas.html_table import html_table
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
 from spikenas.run.executor import ExecutorSettings, make_executor
@@ -112,6 +113,25 @@ class RunSummary:
     seed: int
     seconds: Mapping[str, float]
     report: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run's."""
+        return self.report.parent
+
+    def _repr_html_(self) -> str:
+        limits = self.budget
+        rows = [
+            ("verdict", "fits" if self.fits else "; ".join(self.violations)),
+            ("test accuracy, float", f"{100 * self.float_accuracy:.2f}%"),
+            ("test accuracy, integer", f"{100 * self.integer_accuracy:.2f}%"),
+            ("flash", f"{self.cost.flash_bytes:,} of {limits.flash_bytes:,} bytes"),
+            ("RAM", f"{self.cost.ram_bytes:,} of {limits.ram_bytes:,} bytes"),
+            ("energy", f"{self.cost.energy_nj:,.0f} nJ"),
+            ("latency", f"{self.cost.latency_ms:,.1f} ms"),
+            ("report", self.report),
+        ]
+        return html_table(rows, title=f"{self.genotype} for {self.data} on {self.target}")
 
 
 class Observer(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -80,19 +80,17 @@ class SearchOptions:
 
     def settings(self, **search: int | str | Sequence[str] | None) -> dict[str, Any]:
         """What they say of :class:`spikenas.run.task_settings.TaskSettings`; ``search``: more of SearchSettings."""
-        from spikenas.score.structure_scores import default_measure
-        from spikenas.search.settings import SearchSettings
+        from spikenas.run.task_settings import search_settings
 
         own = ("measure", "shortlist_measure", "samples", "finalists")
         given = {name: getattr(self, name) for name in own} | search
-        chosen = {name: value for name, value in given.items() if value is not None}
         return {
             "flash_bytes": bytes_or_none(self.flash),
             "ram_bytes": bytes_or_none(self.ram),
             "energy_nj": self.energy,
             "latency_ms": self.latency,
             "operations": None if self.operations is None else words(self.operations),
-            "search": replace(SearchSettings(measure=default_measure(self.space)), **chosen),
+            "search": search_settings(self.space, given),
             **{name: getattr(self, name) for name in ("target", "space", "strategy", "limit", "seed")},
         }
 

@@ -97,7 +97,7 @@ def _print_summary(summary: SearchSummary) -> None:
         [_front_row(trial) for trial in summary.front[:FRONT_SHOWN]],
     )
     if len(summary.front) > FRONT_SHOWN:
-        print(f"and {len(summary.front) - FRONT_SHOWN} more in {summary.next.split()[-1]}/summary.json")
+        print(f"and {len(summary.front) - FRONT_SHOWN} more in {summary.folder / 'summary.json'}")
     best, budget = summary.best, summary.budget
     rows = [["genotype", summary.genotype]]
     if best.accuracy is not None:

@@ -12,7 +12,9 @@ from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.run_verbs import print_summary
 from spikenas.cli.search_options import (
     DATA_HELP,
+    EnergyOption,
     FlashOption,
+    LatencyOption,
     LimitOption,
     MinutesOption,
     RamOption,
@@ -32,6 +34,8 @@ def train(
     space: Annotated[str | None, typer.Option("--space", help="Default: the search's, or embedded.")] = None,
     flash: FlashOption = None,
     ram: RamOption = None,
+    energy: EnergyOption = None,
+    latency: LatencyOption = None,
     target: Annotated[str | None, typer.Option("--target", help="Default: the search's, or any Cortex-M4.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
     minutes: MinutesOption = None,
@@ -79,7 +83,7 @@ def train(
     own = {"epochs", "seed", "neuron"}
     training = TrainConfig(**{f.name: given[f.name] for f in fields(TrainConfig) if f.name not in own})
     named: dict[str, Any] = {"data": data, "space": space, "target": target, **memories, "limit": limit, "seed": seed}
-    named |= {"epochs": epochs, "minutes": minutes}
+    named |= {"energy_nj": energy, "latency_ms": latency, "epochs": epochs, "minutes": minutes}
     settings, folder = settings_to_train(network, out, training, named)
     with worker_group() as first:
         if not first:

@@ -15,6 +15,7 @@ from spikenas.data.images import Progress
 from spikenas.data.parquet import parquet_files, read_parquet
 from spikenas.data.split import Pieces, Split, check_parts, numbered_names, take_out, thin
 from spikenas.errors import DatasetError, MissingTool
+from spikenas.html_table import html_table
 
 __all__ = ["SOURCES", "Dataset", "Split", "load_dataset"]
 
@@ -30,7 +31,7 @@ FASHION_MNIST_CLASSES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Labelled images in three parts that share no image.
+    """Labelled images in three parts that share no image, and what :func:`load_dataset` was told to give them.
 
     Raises DatasetError when image shapes differ, a label names no class, or classes are below 2.
     """
@@ -40,9 +41,26 @@ class Dataset:
     val: Split
     test: Split
     class_names: tuple[str, ...]
+    source: str = ""
+    seed: int = 0
+    limit: int | None = None
 
     def __post_init__(self) -> None:
-        check_parts({"train": self.train, "val": self.val, "test": self.test}, self.class_names)
+        check_parts(self._parts, self.class_names)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in self._parts.items())
+        return f"<Dataset '{self.name}': {shape}, {self.classes} classes, {sizes}>"
+
+    def _repr_html_(self) -> str:
+        counts = [np.bincount(split.labels, minlength=self.classes).tolist() for split in self._parts.values()]
+        rows = list(zip(self.class_names, *counts, strict=True))
+        return html_table(rows, ("class", *self._parts), f"Dataset {self.name}")
+
+    @property
+    def _parts(self) -> dict[str, Split]:
+        return {"train": self.train, "val": self.val, "test": self.test}
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -89,7 +107,7 @@ def load_dataset(
     except DatasetError as error:
         raise DatasetError(f"{source}: {error}") from error
     name = source if source in SOURCES else Path(source).resolve().name.removesuffix(".npz")
-    return Dataset(name, train, val, test, class_names)
+    return Dataset(name, train, val, test, class_names, source, seed, limit)
 
 
 def _check_numbers(seed: int, val_fraction: float, limit: int | None) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from spikenas.cost.budget import Budget
 from spikenas.data.images import Progress
 from spikenas.errors import InputError
 from spikenas.graph import Shape
+from spikenas.html_table import html_table
 from spikenas.run.artifacts import plain, write_json
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import open_run
@@ -19,7 +20,7 @@ from spikenas.run.search_stage import SearchTask, search_networks
 from spikenas.run.store import RunStore, open_store
 from spikenas.run.study import StudyResult
 from spikenas.run.task_settings import TaskSettings
-from spikenas.search.pareto import pareto_front
+from spikenas.search.pareto import OBJECTIVES, pareto_front
 from spikenas.search.trial import Trial, TrialState
 
 
@@ -46,7 +47,7 @@ class SearchSummary:
     genotype: str
     best: Trial
     objectives: tuple[str, ...]
-    front: tuple[Trial, ...]
+    front: tuple[Trial, ...] = field(repr=False)
     budget: Budget
     target: str
     space: str
@@ -59,7 +60,14 @@ class SearchSummary:
     trained: int
     seed: int
     seconds: Mapping[str, float]
+    folder: Path
     next: str
+
+    def _repr_html_(self) -> str:
+        names = ("genotype", *OBJECTIVES)
+        rows = [[getattr(trial, name) for name in names] for trial in (self.best, *self.front)]
+        title = f"{self.trials:,} trials over {self.space}; the one chosen, and the Pareto front"
+        return html_table(rows, names, title)
 
 
 def search_study(
@@ -112,5 +120,6 @@ def _summary(
         trained=sum(trial.accuracy is not None for trial in result.trials),
         seed=settings.seed,
         seconds=store.stages(),
+        folder=out,
         next=f"spikenas train {out}" + ("" if settings.data else " --data PATH"),
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from spikenas.cost.target import DEFAULT_TARGET, load_target
 from spikenas.data.datasets import load_dataset
 from spikenas.data.images import Progress
 from spikenas.graph import Shape
 from spikenas.run.search_stage import SearchTask, budget_of
+from spikenas.score.structure_scores import default_measure
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.space.space import load_space
@@ -42,3 +45,9 @@ class TaskSettings:
             dataset = load_dataset(self.data, seed=self.seed, limit=self.limit, progress=progress)
             shape, classes = dataset.input_shape, dataset.classes
         return SearchTask(space, shape, classes, target, budget, self.strategy, self.search, dataset, self.seed)
+
+
+def search_settings(space: str, given: Mapping[str, Any]) -> SearchSettings:
+    """The defaults of a space, and those of ``given``, by name, that are not None. Raises InputError."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return replace(SearchSettings(measure=default_measure(space)), **chosen)
