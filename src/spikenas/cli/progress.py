@@ -78,6 +78,12 @@ class RunProgress:
                 f"validation {100 * stats.val_accuracy:.1f}%, {stats.seconds:.1f} s"
             )
 
+    def step(self, done: int, total: int, what: str) -> None:
+        if self.console.is_terminal:
+            self._draw(done, total, what, "")
+        else:
+            self.message(what)
+
     def _due(self) -> bool:
         return time.monotonic() - self.drawn > REDRAW_SECONDS
 

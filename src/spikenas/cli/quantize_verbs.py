@@ -69,7 +69,7 @@ def _print(result: Quantized) -> None:
     rows = [
         ["bits", ", ".join(f"{name} {bits}" for name, bits in result.bits.items())],
         ["membranes", ", ".join(f"{name} {bits}" for name, bits in result.membranes.items())],
-        ["flash", f"{result.flash_bytes:,} bytes"],
+        ["flash", f"{result.flash_bytes:,} bytes, {result.kernels} kernels"],
         ["RAM", f"{result.ram_bytes:,} bytes"],
         ["test accuracy, float", f"{100 * result.float_accuracy:.2f}%"],
         [
