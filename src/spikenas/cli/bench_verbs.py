@@ -11,6 +11,7 @@ import typer
 
 from spikenas.cli.inspect_verbs import parse_shape
 from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cli.search_options import DATASETS
 from spikenas.errors import InputError
 from spikenas.score.score import Needs
 
@@ -31,7 +32,10 @@ TableOption = Annotated[Path | None, typer.Option("--table", help="Parquet file,
 def bench(
     context: typer.Context,
     table: TableOption = None,
-    data: Annotated[str | None, typer.Option("--data", help="Images for scores that look at activations.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Images for scores that look at activations.", autocompletion=DATASETS),
+    ] = None,
     strategies: Annotated[bool, typer.Option("--strategies", help="Replay strategies instead of scores.")] = False,
     predictor: Annotated[bool, typer.Option("--predictor", help="Judge the predictor instead of scores.")] = False,
     only: Annotated[str | None, typer.Option("--only", help="Comma-separated names of scores or strategies.")] = None,

@@ -8,13 +8,19 @@ from typing import Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json
+from spikenas.cli.search_options import among
 from spikenas.run.artifacts import save_model
-from spikenas.run.exports import export_run
+from spikenas.run.exports import FORMATS, export_run
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    to: Annotated[str, typer.Option("--to", help="c (integer firmware sources), nir, onnx, or onnx-integer.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="c (integer firmware sources), nir, onnx, or onnx-integer.", autocompletion=among(FORMATS)
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="File to write; for c a folder.")],
     as_json: JsonOption = False,
 ) -> None:

@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from spikenas.cost.budget import parse_bytes
-from spikenas.cost.target import DEFAULT_TARGET
+from spikenas.cost.target import DEFAULT_TARGET, TARGETS
+from spikenas.data.datasets import SOURCES
+from spikenas.run.executor import AUTO, EXECUTORS, ExecutorSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY, STRATEGY_NAMES
-
-if TYPE_CHECKING:
-    from spikenas.run.executor import ExecutorSettings
+from spikenas.space.space import SPACES
 
 DATA_HELP = "digits, fashion-mnist, a folder of parquet files or of class folders, or an .npz file."
-DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
-SpaceOption = Annotated[str, typer.Option("--space", help="Search space; see `spikenas spaces`.")]
-TargetOption = Annotated[str, typer.Option("--target", help="Device; see `spikenas targets`.")]
+
+
+def among(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell completes where one of ``names`` is asked for."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+DATASETS, SPACE_NAMES, TARGET_NAMES = among(SOURCES), among(SPACES), among(TARGETS)
+DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP, autocompletion=DATASETS)]
+SpaceOption = Annotated[
+    str, typer.Option("--space", help="Search space; see `spikenas spaces`.", autocompletion=SPACE_NAMES)
+]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="Device; see `spikenas targets`.", autocompletion=TARGET_NAMES)
+]
+RunTargetOption = Annotated[
+    str | None, typer.Option("--target", help="Device; default the run's.", autocompletion=TARGET_NAMES)
+]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the target's.")]
 RamOption = Annotated[str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the target's.")]
 EnergyOption = Annotated[float | None, typer.Option("--energy", help="Limit in nJ per inference, at 45 nm.")]
@@ -31,7 +50,12 @@ MinutesOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
 ExecutorOption = Annotated[
-    str, typer.Option("--executor", help="Who evaluates candidates: serial, processes, ray or auto.")
+    str,
+    typer.Option(
+        "--executor",
+        help="Who evaluates candidates: serial, processes, ray or auto.",
+        autocompletion=among((*EXECUTORS, AUTO)),
+    ),
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default one per core.")]
 
@@ -50,7 +74,10 @@ class SearchOptions:
         str | None,
         typer.Option("--operations", help="Comma-separated part of the space's; `spikenas analyze` finds one."),
     ] = None
-    strategy: Annotated[str, typer.Option("--strategy", help=f"{', '.join(STRATEGY_NAMES)}.")] = DEFAULT_STRATEGY
+    strategy: Annotated[
+        str,
+        typer.Option("--strategy", help=f"{', '.join(STRATEGY_NAMES)}.", autocompletion=among(STRATEGY_NAMES)),
+    ] = DEFAULT_STRATEGY
     measure: Annotated[
         str | None,
         typer.Option(
@@ -96,8 +123,6 @@ class SearchOptions:
 
     def executor_settings(self) -> ExecutorSettings:
         """Who evaluates."""
-        from spikenas.run.executor import ExecutorSettings
-
         return ExecutorSettings(
             self.executor,
             self.workers,

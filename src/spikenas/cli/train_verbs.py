@@ -12,6 +12,9 @@ from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.run_verbs import print_summary
 from spikenas.cli.search_options import (
     DATA_HELP,
+    DATASETS,
+    SPACE_NAMES,
+    TARGET_NAMES,
     EnergyOption,
     FlashOption,
     LatencyOption,
@@ -29,14 +32,21 @@ SHARE: dict[str, Any] = {"min": 0.0, "max": 1.0}
 
 def train(
     network: Annotated[str, typer.Argument(help="A genotype, or the folder of a search whose best is to be trained.")],
-    data: Annotated[str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the search's.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the search's.", autocompletion=DATASETS)
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default FOLDER/trained.")] = None,
-    space: Annotated[str | None, typer.Option("--space", help="Default: the search's, or embedded.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Default: the search's, or embedded.", autocompletion=SPACE_NAMES)
+    ] = None,
     flash: FlashOption = None,
     ram: RamOption = None,
     energy: EnergyOption = None,
     latency: LatencyOption = None,
-    target: Annotated[str | None, typer.Option("--target", help="Default: the search's, or any Cortex-M4.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Default: the search's, or any Cortex-M4.", autocompletion=TARGET_NAMES),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
     minutes: MinutesOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: 64, or all if fewer.")] = 0,
@@ -97,7 +107,9 @@ def train(
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the run's.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the run's.", autocompletion=DATASETS)
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
     as_json: JsonOption = False,
 ) -> None:

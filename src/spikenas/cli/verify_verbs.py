@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.search_options import bytes_or_none
+from spikenas.cli.search_options import RunTargetOption, bytes_or_none
 from spikenas.cost.budget import format_bytes
 from spikenas.errors import RunError
 from spikenas.run.artifacts import plain
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def verify(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    target: Annotated[str | None, typer.Option("--target", help="Device; default the run's.")] = None,
+    target: RunTargetOption = None,
     flash: Annotated[str | None, typer.Option("--flash", help="Budget for the linker; default the run's.")] = None,
     ram: Annotated[str | None, typer.Option("--ram", help="Budget for the linker; default the run's.")] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Test images to run on the emulated chip.")] = 100,
