@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spikenas.score.table import Table
     from spikenas.search.settings import SearchSettings
 
-bench_app = typer.Typer(help="Judge scores and strategies by a table of trained networks.", invoke_without_command=True)
+bench_app = typer.Typer(invoke_without_command=True)
 
 
 TableOption = Annotated[Path | None, typer.Option("--table", help="Parquet file, such as SpikeNAS-Bench's.")]
@@ -51,7 +51,9 @@ def bench(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Kendall's tau-b, Spearman and regret of every score; activation scores only with --data.
+    """Judge scores, strategies or the predictor by a table of trained networks.
+
+    Of every score Kendall's tau-b, Spearman's rho and regret; of those that look at activations only with --data.
 
     Example: `spikenas bench --table cifar10.parquet`
     """

@@ -41,7 +41,10 @@ def cost(
 
 
 def spaces(as_json: JsonOption = False) -> None:
-    """The search spaces, with the number of networks in each."""
+    """The search spaces, with the number of networks in each.
+
+    Example: `spikenas spaces`
+    """
     rows = [(name, load_space(name)) for name in SPACES]
     if as_json:
         return print_json({name: {"count": space.count(), "summary": space.summary} for name, space in rows})
@@ -51,7 +54,10 @@ def spaces(as_json: JsonOption = False) -> None:
 
 
 def targets(as_json: JsonOption = False) -> None:
-    """The devices spikenas knows."""
+    """The devices spikenas knows.
+
+    Example: `spikenas targets`
+    """
     if as_json:
         return print_json(TARGETS)
     print_table(
