@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import typer
 from test_table import small, write_log
 
 from spikenas.cli.main import app, main
+from spikenas.cost.budget import format_bytes
 from spikenas.score.table import save_table
 
 SHORT = {
@@ -73,6 +75,23 @@ def test_help_ends_with_an_example_that_works(
     monkeypatch.chdir(place)
     code = type_example(verb)
     assert code == 0, capsys.readouterr().err
+
+
+def test_a_run_tells_what_it_decided_and_what_to_do_next(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert type_example("run") == 0  # finished before: it goes on to its end at once
+    told = capsys.readouterr()
+    summary = json.loads((place / "runs" / "demo" / "summary.json").read_text())
+    assert f"chose {summary['genotype']}: " in told.err
+    assert f"fast kernels: {format_bytes(summary['cost']['flash_bytes'])} of 32.0 KB flash" in told.err
+    following = [line.removeprefix("next").split() for line in told.out.splitlines()[-3:]]
+    assert [words[:3] for words in following] == [
+        ["spikenas", "verify", "runs/demo"],
+        ["spikenas", "evaluate", "runs/demo"],
+        ["spikenas", "export", "runs/demo"],
+    ]
 
 
 def test_examples_left_what_they_say(place: Path) -> None:

@@ -28,6 +28,7 @@ from spikenas.graph import Graph
 from spikenas.html_table import html_table
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
+from spikenas.run.decisions import why_kernels, why_network
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import RunFolder, open_run
 from spikenas.run.integer_predict import predict_integers
@@ -184,12 +185,15 @@ def run(
             ):
                 observer.stage("search", f"{settings.strategy} over space '{space.name}'")
                 found = search_networks(task, folder, store, workers, observer.trial)
+                observer.message(why_network(found))
             genotype, trials = found.best.genotype, found.trials
         else:
             genotype, trials = space.format(space.canonical(space.parse(settings.genotype))), ()
         graph, training = _to_train(settings, genotype, dataset)
         with _timed(store, "train"):
             observer.stage("train", genotype)
+            if settings.minutes is None and settings.epochs is None:
+                observer.message(f"{training.epochs} epochs, as {len(dataset.train):,} images suit")
             if settings.minutes is not None:
                 training = for_minutes(settings.minutes, folder, graph, dataset, training, observer)
             model = train_network(folder, graph, dataset, training, observer, tensorboard=tensorboard)
@@ -207,6 +211,7 @@ def run(
             flash_bytes=budget.flash_bytes,
             ram_bytes=budget.ram_bytes,
         )
+        observer.message(why_kernels(cost, integer.graph, target, budget))
         summary = RunSummary(
             genotype=genotype,
             space=space.name,

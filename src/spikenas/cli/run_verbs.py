@@ -60,9 +60,9 @@ def print_summary(summary: RunSummary, out: Path) -> None:
     ]
     print_table(f"spikenas: {summary.data} on {summary.target}", ["", ""], rows)
     print(f"report  {summary.report}")
-    verbs = ["evaluate {}"]
-    if cost.assignment is None:  # what is on neuromorphic cores has no C to verify
-        verbs = ["verify {}", *verbs, "export {} --to c --out firmware"]
+    verbs = ["verify {}", "evaluate {}", "export {} --to c --out firmware"]
+    if cost.assignment is not None:  # what is on neuromorphic cores has no C to verify
+        verbs = ["evaluate {}", "export {} --to nir --out network.nir", "show {}"]
     for number, verb in enumerate(verbs):
         print(f"{'next' if not number else '':7} spikenas {verb.format(shlex.quote(str(out)))}")
 

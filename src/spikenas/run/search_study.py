@@ -14,6 +14,7 @@ from spikenas.errors import InputError
 from spikenas.graph import Shape
 from spikenas.html_table import html_table
 from spikenas.run.artifacts import plain, write_json
+from spikenas.run.decisions import why_network
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import open_run
 from spikenas.run.search_stage import SearchTask, search_networks
@@ -89,6 +90,8 @@ def search_study(
         try:
             with closing(make_executor(executor or ExecutorSettings(), heavy=task.is_heavy)) as workers:
                 result = search_networks(task, folder, store, workers, on_trial)
+            if progress is not None:
+                progress(why_network(result))
         finally:
             store.add_stage("search", time.perf_counter() - begun)
         summary = _summary(settings, task, result, store, out)
