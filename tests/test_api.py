@@ -47,6 +47,15 @@ def test_the_terminal_goes_on_where_python_stopped(example: dict[str, Any], caps
     assert json.loads(output.out)["integer_accuracy"] == example["trained"].integer_accuracy
 
 
+def test_a_run_is_judged_and_quantized_again(example: dict[str, Any]) -> None:
+    trained = example["trained"]
+    assert spikenas.evaluate(trained).integer_accuracy == trained.integer_accuracy
+    quantized = spikenas.quantize(trained.folder, bits=2)
+    assert quantized.flash_bytes < trained.cost.flash_bytes
+    assert set(quantized.bits.values()) <= {2, 8}
+    assert quantized.model.is_file()
+
+
 def test_values_show_themselves_shortly_and_as_tables(example: dict[str, Any]) -> None:
     found, trained = example["found"], example["trained"]
     model = spikenas.load_model(trained.folder / "model.safetensors")
