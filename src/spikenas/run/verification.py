@@ -37,6 +37,6 @@ def verify_run(
         ram_bytes=ram_bytes or settings["ram_bytes"],
         count=images,
     )
-    file = folder.path / f"certificate-{device.name}.json"
+    file = folder.path / f"certificate-{Path(device.name).stem}.json"
     write_json(file, plain(certificate))
     return certificate, file
