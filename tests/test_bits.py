@@ -17,7 +17,8 @@ from random_graphs import random_graph, random_images, random_integer_model, ran
 from test_quantize import SEEDS, at_bits
 
 from spikenas import reference
-from spikenas.cost.cost import estimate
+from spikenas.cost.cost import COMPACT_BELOW, estimate
+from spikenas.cost.memory import Kernels
 from spikenas.cost.target import load_target
 from spikenas.data.split import Split
 from spikenas.deploy import host_library
@@ -113,12 +114,28 @@ def test_mixed_bits_are_the_best_of_all_that_fit(seed: int) -> None:
         )
     least, most = min(flash for flash, _ in every.values()), max(flash for flash, _ in every.values())
     budget = int(rng.integers(least, most + 1))
+    compact = {
+        chosen: estimate(with_bits(graph, dict(zip(names, chosen, strict=True))), TARGET, kernels=Kernels.COMPACT)
+        for chosen in every
+    }
+    every = {c: (min(flash, compact[c].flash_bytes), loud) for c, (flash, loud) in every.items()}
     del noise["stem"]  # stored in bytes: never measured
     best = min(loud for flash, loud in every.values() if flash <= budget)
     assert every[tuple(choose_bits(graph, noise, TARGET, budget).values())][1] == pytest.approx(best)
     assert least <= least_flash(graph, TARGET) <= least + 200  # the fewest kinds of code
     with pytest.raises(NothingFits, match=r"flash budget 1\.0 KB: this network needs .* bytes at 2 bits"):
         choose_bits(graph, noise, TARGET, 1024)
+
+
+def test_bits_stay_where_compact_kernels_make_room_for_them() -> None:
+    graph = four_layers()
+    eight = with_bits(graph, dict.fromkeys(bytes_by_bits(graph, TARGET), 8))
+    fast, compact = (estimate(eight, TARGET, kernels=kernels).flash_bytes for kernels in Kernels)
+    budget = (fast + compact) // 2
+    assert compact < budget < fast < COMPACT_BELOW
+    noise = {name: {4: 1.0, 2: 2.0} for name in ("one", "two", "readout")}
+    assert set(choose_bits(graph, noise, TARGET, budget).values()) == {8}
+    assert set(choose_bits(graph, noise, TARGET, compact - 1).values()) != {8}
 
 
 def test_settings_that_contradict_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from spikenas.cli.main import main
 from spikenas.cost.target import TARGETS
+from spikenas.data.datasets import SOURCES
 from spikenas.space.space import SPACES
 
 SNASNET = "0303 0030 2002 0200/p4"
@@ -111,3 +113,32 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, capsys: pytest
         words = "spikenas: flash budget 1.0 KB: the smallest network of space 'embedded' needs"
         assert err.strip().splitlines()[-1].startswith(words)
         assert not out.exists()
+
+
+COMPLETED = {
+    "spikenas comp": {"compare", "compare-dense"},
+    "spikenas run --fin": {"--finalists"},
+    "spikenas run --data ": set(SOURCES),
+    "spikenas train x --data fa": {"fashion-mnist"},
+    "spikenas search --target stm32f4": {name for name in TARGETS if name.startswith("stm32f4")},
+    "spikenas run --strategy r": {"random", "racing"},
+    "spikenas analyze --space snas": {"snasnet", "snasnet-forward"},
+    "spikenas export runs/x --to onnx": {"onnx", "onnx-integer"},
+}
+
+
+def test_a_shell_completes(tmp_path: Path) -> None:
+    """As bash does it: the script that `--show-completion` prints, asked what it makes of each line."""
+    (tmp_path / "spikenas").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m spikenas "$@"\n')
+    (tmp_path / "spikenas").chmod(0o755)
+    script = ['eval "$(spikenas --show-completion bash)"']
+    for line in COMPLETED:
+        words = line.split(" ")
+        script.append(f"COMP_WORDS=({' '.join(map(repr, words))}) COMP_CWORD={len(words) - 1}")
+        script.append('_spikenas_completion spikenas; echo "${COMPREPLY[@]}"')
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "-c", "\n".join(script)], capture_output=True, text=True, env=environment, check=True
+    )
+    answers = [set(answer.split()) for answer in result.stdout.splitlines()]
+    assert dict(zip(COMPLETED, answers, strict=True)) == COMPLETED

@@ -140,7 +140,8 @@ def test_quantize_leaves_a_network_its_figures_and_a_section_of_the_report(
     accuracy = float(np.mean(reference.run(model, test.images).outputs.argmax(1) == test.labels))
     assert result["integer_accuracy"] == accuracy
     assert result["test_images"] == len(test)
-    assert result["flash_bytes"] == estimate(model.graph, load_target("cortex-m4")).flash_bytes
+    priced = estimate(model.graph, load_target("cortex-m4"), flash_bytes=24 * 1024, ram_bytes=12 * 1024)
+    assert (result["flash_bytes"], result["kernels"]) == (priced.flash_bytes, priced.plan.kernels.value)
     layers = {name: layer for name, layer in model.graph.layers.items() if isinstance(layer, Conv2d | Linear)}
     assert result["bits"] == {name: layer.weight_bits for name, layer in layers.items()}
     assert set(result["bits"].values()) <= {4, 8}

@@ -34,6 +34,7 @@ from math import prod
 from typing import Any
 
 from spikenas.errors import GraphError
+from spikenas.html_table import html_table
 
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
@@ -185,6 +186,24 @@ class Graph:
 
     def __getitem__(self, name: str) -> Layer:
         return self.layers[name]
+
+    def __repr__(self) -> str:
+        return f"<Graph: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        counts = {name: 0 for name in self.layers}
+        for key, shape in self.parameter_shapes.items():
+            counts[key.rpartition(".")[0]] += prod(shape)
+        rows = [
+            (name, type(layer).__name__, "x".join(map(str, self.shapes[name])), counts[name] or None)
+            for name, layer in self.layers.items()
+        ]
+        return html_table(rows, ("node", "layer", "shape", "parameters"), f"Graph: {self._summary()}")
+
+    def _summary(self) -> str:
+        ends = (self.shapes[self.input], self.shapes[self.output])
+        shape, classes = ("x".join(map(str, end)) for end in ends)
+        return f"{shape} to {classes}, {self.timesteps} steps, {self.parameter_count:,} parameters"
 
     @cached_property
     def layers(self) -> dict[str, Layer]:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,7 @@ from spikenas.graph import (
     Shape,
     Vote,
 )
+from spikenas.html_table import html_table
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]
@@ -68,6 +70,12 @@ class Model:
 
     def __post_init__(self) -> None:
         _check_arrays(float_shapes(self.graph), self.weights)
+
+    def __repr__(self) -> str:
+        return f"<Model: {self.graph!r}>"
+
+    def _repr_html_(self) -> str:
+        return _arrays_table("Model", self.weights)
 
 
 @dataclass(frozen=True)
@@ -91,10 +99,21 @@ class IntegerModel:
         for node in self.graph.nodes:
             _check_ranges(node, self.weights)
 
+    def __repr__(self) -> str:
+        return f"<IntegerModel: {self.graph!r}>"
+
+    def _repr_html_(self) -> str:
+        return _arrays_table("IntegerModel", self.weights)
+
     def shifts(self, name: str) -> tuple[int, int]:
         """By how many bits a layer's sum is shifted (left, right); at least one of them is 0."""
         shift = int(self.weights[f"{name}.shift"])
         return max(0, -shift), max(0, shift)
+
+
+def _arrays_table(title: str, weights: Mapping[str, npt.NDArray[Any]]) -> str:
+    rows = [(name, "x".join(map(str, a.shape)), a.min().item(), a.max().item()) for name, a in weights.items()]
+    return html_table(rows, ("array", "shape", "least", "most"), title)
 
 
 def float_shapes(graph: Graph) -> dict[str, Shape]:

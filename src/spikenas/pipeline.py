@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,26 +21,26 @@ import numpy as np
 from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
-from spikenas.cost.target import DEFAULT_TARGET, load_target
+from spikenas.cost.target import load_target
 from spikenas.data.datasets import Dataset, dataset_of
-from spikenas.data.encode import DIRECT
 from spikenas.errors import InputError
 from spikenas.graph import Graph
+from spikenas.html_table import html_table
 from spikenas.model import IntegerModel, Model
 from spikenas.run.answers import look_at_answers
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
+from spikenas.run.decisions import why_kernels, why_network
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import RunFolder, open_run
 from spikenas.run.integer_predict import predict_integers
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
-from spikenas.run.search_stage import SearchTask, budget_of, search_networks
+from spikenas.run.search_stage import search_networks
 from spikenas.run.store import RunStore, open_store
+from spikenas.run.task_settings import TaskSettings
 from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network, training_of_search
 from spikenas.score.structure_scores import default_measure
-from spikenas.search.settings import SearchSettings
-from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
@@ -51,30 +51,15 @@ from spikenas.space.space import load_space
 
 
 @dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(TaskSettings):
     """What a run is told; two runs with equal settings are the same run.
 
-    ``encode`` and ``frames`` make frames of images (:mod:`spikenas.data.encode`), ``frames`` alone of events.
-    ``flash_bytes`` and ``ram_bytes`` None take the target's; ``epochs`` None suits the dataset's size, or ``minutes``
-    of training on this machine. With a ``genotype`` nothing is searched; ``training`` is how to train, but for its
-    epochs and seed, which are here.
+    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine. With a ``genotype`` nothing
+    is searched; ``training`` is how to train, but for its epochs and seed, which are here.
     """
 
     data: str
-    flash_bytes: int | None = None
-    ram_bytes: int | None = None
-    energy_nj: float | None = None
-    latency_ms: float | None = None
-    target: str = DEFAULT_TARGET
-    space: str = "embedded"
-    operations: tuple[str, ...] | None = None
-    strategy: str = DEFAULT_STRATEGY
-    search: SearchSettings = field(default_factory=SearchSettings)
     epochs: int | None = None
-    limit: int | None = None
-    encode: str = DIRECT
-    frames: int | None = None
-    seed: int = 0
     minutes: float | None = None
     genotype: str | None = None
     training: TrainConfig | None = None
@@ -134,6 +119,25 @@ class RunSummary:
     seconds: Mapping[str, float]
     report: Path
 
+    @property
+    def folder(self) -> Path:
+        """The run's."""
+        return self.report.parent
+
+    def _repr_html_(self) -> str:
+        limits = self.budget
+        rows = [
+            ("verdict", "fits" if self.fits else "; ".join(self.violations)),
+            ("test accuracy, float", f"{100 * self.float_accuracy:.2f}%"),
+            ("test accuracy, integer", f"{100 * self.integer_accuracy:.2f}%"),
+            ("flash", f"{self.cost.flash_bytes:,} of {limits.flash_bytes:,} bytes"),
+            ("RAM", f"{self.cost.ram_bytes:,} of {limits.ram_bytes:,} bytes"),
+            ("energy", f"{self.cost.energy_nj:,.0f} nJ"),
+            ("latency", f"{self.cost.latency_ms:,.1f} ms"),
+            ("report", self.report),
+        ]
+        return html_table(rows, title=f"{self.genotype} for {self.data} on {self.target}")
+
 
 class Observer(Protocol):
     """Is told what goes on; see :class:`spikenas.cli.progress.Progress` for one that draws bars."""
@@ -172,13 +176,9 @@ def run(
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
     observer = observer or Silent()
-    target = load_target(settings.target)
-    budget = budget_of(settings, target)
-    space = load_space(settings.space, settings.operations)
-    dataset = dataset_of(asdict(settings), progress=observer.message)
-    space = space.for_frames(dataset.frames)
-    kind = dataset.input_shape, dataset.classes
-    task = SearchTask(space, *kind, target, budget, settings.strategy, settings.search, dataset, settings.seed)
+    task = settings.task(progress=observer.message)
+    space, target, budget, dataset = task.space, task.target, task.budget, task.dataset
+    assert dataset is not None  # settings of a run name one
     if settings.genotype is None:
         task.evaluator.check_budget()  # before there is a folder
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
@@ -189,12 +189,15 @@ def run(
             ):
                 observer.stage("search", f"{settings.strategy} over space '{space.name}'")
                 found = search_networks(task, folder, store, workers, observer.trial)
+                observer.message(why_network(found))
             genotype, trials = found.best.genotype, found.trials
         else:
             genotype, trials = space.format(space.canonical(space.parse(settings.genotype))), ()
         graph, training = _to_train(settings, genotype, dataset)
         with _timed(store, "train"):
             observer.stage("train", genotype)
+            if settings.minutes is None and settings.epochs is None:
+                observer.message(f"{training.epochs} epochs, as {len(dataset.train):,} images suit")
             if settings.minutes is not None:
                 training = for_minutes(settings.minutes, folder, graph, dataset, training, observer)
             model = train_network(folder, graph, dataset, training, observer, tensorboard=tensorboard)
@@ -213,6 +216,7 @@ def run(
             flash_bytes=budget.flash_bytes,
             ram_bytes=budget.ram_bytes,
         )
+        observer.message(why_kernels(cost, integer.graph, target, budget))
         summary = RunSummary(
             genotype=genotype,
             space=space.name,
@@ -334,7 +338,8 @@ def command_line(settings: RunSettings, out: Path) -> str:
 
 def _to_train_alike(settings: RunSettings) -> RunSettings:
     """What ``spikenas train`` takes of a search's settings, for any genotype."""
-    taken = ("data", "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes", "limit", "encode", "frames", "seed")
+    of_data = ("data", "limit", "encode", "frames", "seed")
+    taken = (*of_data, "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes")
     return RunSettings(**{name: getattr(settings, name) for name in taken}, genotype="GENOTYPE")
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikenas.cli.inspect_verbs import SpaceOption, TargetOption
 from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import (
     DATA_HELP,
+    DATASETS,
     EncodeOption,
     EnergyOption,
     ExecutorOption,
@@ -20,9 +20,10 @@ from spikenas.cli.search_options import (
     LimitOption,
     RamOption,
     SeedOption,
+    SpaceOption,
+    TargetOption,
     WorkersOption,
     bytes_or_none,
-    executor_settings,
 )
 from spikenas.cost.target import DEFAULT_TARGET
 from spikenas.data.encode import DIRECT
@@ -37,7 +38,7 @@ TABLE_EPOCHS = 1_000
 def analyze(
     out: Annotated[Path, typer.Option("--out", help="Folder of the analysis; the same command again goes on there.")],
     table: Annotated[Path | None, typer.Option("--table", help="Parquet file with trained networks.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP)] = None,
+    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP, autocompletion=DATASETS)] = None,
     space: SpaceOption = "embedded",
     networks: Annotated[int, typer.Option("--networks", min=2, help="With --data: networks of each set.")] = 8,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="With --data: epochs of each training.")] = 2,
@@ -61,6 +62,7 @@ def analyze(
     from spikenas.cli.progress import RunProgress
     from spikenas.run.analyze import AnalyzeSettings
     from spikenas.run.analyze_study import CHART, AnalysisSettings, analyze_study
+    from spikenas.run.executor import ExecutorSettings
 
     judged = AnalyzeSettings(epochs, networks, seed) if table is None else AnalyzeSettings(TABLE_EPOCHS, None, seed)
     settings = AnalysisSettings(
@@ -78,7 +80,7 @@ def analyze(
         frames=frames,
     )
     with RunProgress(quiet=table is not None) as progress:
-        who = executor_settings(executor, workers)
+        who = ExecutorSettings(executor, workers)
         analysis = analyze_study(settings, out, progress.trial, who, progress.message)
     if as_json:
         return print_json({"analysis": analysis, "chart": out / CHART})

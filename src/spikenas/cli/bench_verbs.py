@@ -11,6 +11,7 @@ import typer
 
 from spikenas.cli.inspect_verbs import parse_shape
 from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cli.search_options import DATASETS
 from spikenas.errors import InputError
 from spikenas.score.score import Needs
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from spikenas.score.table import Table
     from spikenas.search.settings import SearchSettings
 
-bench_app = typer.Typer(help="Judge scores and strategies by a table of trained networks.", invoke_without_command=True)
+bench_app = typer.Typer(invoke_without_command=True)
 
 
 TableOption = Annotated[Path | None, typer.Option("--table", help="Parquet file, such as SpikeNAS-Bench's.")]
@@ -31,7 +32,10 @@ TableOption = Annotated[Path | None, typer.Option("--table", help="Parquet file,
 def bench(
     context: typer.Context,
     table: TableOption = None,
-    data: Annotated[str | None, typer.Option("--data", help="Images for scores that look at activations.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Images for scores that look at activations.", autocompletion=DATASETS),
+    ] = None,
     strategies: Annotated[bool, typer.Option("--strategies", help="Replay strategies instead of scores.")] = False,
     predictor: Annotated[bool, typer.Option("--predictor", help="Judge the predictor instead of scores.")] = False,
     only: Annotated[str | None, typer.Option("--only", help="Comma-separated names of scores or strategies.")] = None,
@@ -47,7 +51,9 @@ def bench(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Kendall's tau-b, Spearman and regret of every score; activation scores only with --data.
+    """Judge scores, strategies or the predictor by a table of trained networks.
+
+    Of every score Kendall's tau-b, Spearman's rho and regret; of those that look at activations only with --data.
 
     Example: `spikenas bench --table cifar10.parquet`
     """

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cli.search_options import RunTargetOption
 from spikenas.cost.dense import PER_MAC_DSP, DenseComparison
 from spikenas.cost.target import load_target
 from spikenas.run.artifacts import load_integer_model
@@ -18,7 +19,7 @@ IMAGES = 10
 
 def compare_dense(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    target: Annotated[str | None, typer.Option("--target", help="Device; default the run's.")] = None,
+    target: RunTargetOption = None,
     images: Annotated[
         int, typer.Option("--images", min=1, help="Test images to execute on the emulated chip.")
     ] = IMAGES,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cli.search_options import SpaceOption, TargetOption
 from spikenas.cost.budget import format_bytes, parse_bytes
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import Assignment, for_target
@@ -14,9 +15,6 @@ from spikenas.cost.target import DEFAULT_TARGET, TARGETS, load_target
 from spikenas.errors import InputError
 from spikenas.space.samples import frames_of
 from spikenas.space.space import SPACES, load_space
-
-SpaceOption = Annotated[str, typer.Option("--space", help="Search space; see `spikenas spaces`.")]
-TargetOption = Annotated[str, typer.Option("--target", help="Device, see `spikenas targets`, or a board's .toml file.")]
 
 
 def cost(
@@ -47,7 +45,10 @@ def cost(
 
 
 def spaces(as_json: JsonOption = False) -> None:
-    """The search spaces, with the number of networks in each."""
+    """The search spaces, with the number of networks in each.
+
+    Example: `spikenas spaces`
+    """
     rows = [(name, load_space(name)) for name in SPACES]
     if as_json:
         return print_json({name: {"count": space.count(), "summary": space.summary} for name, space in rows})
@@ -57,7 +58,10 @@ def spaces(as_json: JsonOption = False) -> None:
 
 
 def targets(as_json: JsonOption = False) -> None:
-    """The devices spikenas knows."""
+    """The devices spikenas knows.
+
+    Example: `spikenas targets`
+    """
     if as_json:
         return print_json(TARGETS)
     print_table(

@@ -13,6 +13,7 @@ from spikenas.cli import (
     analyze_verbs,
     bench_verbs,
     dense_verbs,
+    doctor_verbs,
     export_verbs,
     inspect_verbs,
     quantize_verbs,
@@ -70,6 +71,7 @@ app.command()(study_verbs.show)
 app.command()(study_verbs.compare)
 app.command()(verify_verbs.verify)
 app.command("compare-dense")(dense_verbs.compare_dense)
+app.command()(doctor_verbs.doctor)
 app.add_typer(bench_verbs.bench_app, name="bench")
 app.add_typer(study_verbs.studies_app, name="studies")
 

@@ -25,7 +25,7 @@ class RunProgress:
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[count]}"),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=self.console,
@@ -34,6 +34,7 @@ class RunProgress:
         )
         self.task: TaskID | None = None
         self.trials, self.rejected, self.drawn = 0, 0, 0.0
+        self.begun: float | None = None
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -42,10 +43,13 @@ class RunProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._close()
         self.bar.stop()
 
     def stage(self, name: str, detail: str) -> None:
         self._close()
+        self.begun = time.monotonic()
         self.console.print(f"[bold]{name}[/bold]  {detail}", highlight=False, soft_wrap=True)
 
     def message(self, text: str) -> None:
@@ -78,16 +82,27 @@ class RunProgress:
                 f"validation {100 * stats.val_accuracy:.1f}%, {stats.seconds:.1f} s"
             )
 
+    def step(self, done: int, total: int, what: str) -> None:
+        if self.console.is_terminal:
+            self._draw(done, total, what, "")
+        else:
+            self.message(what)
+
     def _due(self) -> bool:
         return time.monotonic() - self.drawn > REDRAW_SECONDS
 
     def _draw(self, done: int, total: int | None, description: str, figures: str) -> None:
+        """``total`` None: nobody knows how many there will be."""
         self.drawn = time.monotonic()
+        count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
         if self.task is None:
-            self.task = self.bar.add_task(description, total=total or done, figures=figures)
-        self.bar.update(self.task, completed=done, total=total or done, description=description, figures=figures)
+            self.task = self.bar.add_task(description, total=total, count=count, figures=figures)
+        self.bar.update(self.task, completed=done, total=total, description=description, count=count, figures=figures)
 
     def _close(self) -> None:
+        """The end of a stage: its bar goes, its time stays."""
         if self.task is not None:
             self.bar.remove_task(self.task)
             self.task = None
+        if self.begun is not None:
+            self.message(f"{time.monotonic() - self.begun:.1f} s")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
+from spikenas.cli.search_options import RunTargetOption
 from spikenas.cost.budget import parse_bytes
 from spikenas.errors import InputError
 from spikenas.run.artifacts import plain
@@ -28,7 +29,7 @@ def quantize(
         str | None, typer.Option("--membrane-bits", help="8, 12, 16, 32, or auto: by calibrated ranges.")
     ] = None,
     qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of training on with rounded weights.")] = 0,
-    target: Annotated[str | None, typer.Option("--target", help="Device; default the run's.")] = None,
+    target: RunTargetOption = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Training images for calibration.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; default in the run's.")] = None,
@@ -69,7 +70,7 @@ def _print(result: Quantized) -> None:
     rows = [
         ["bits", ", ".join(f"{name} {bits}" for name, bits in result.bits.items())],
         ["membranes", ", ".join(f"{name} {bits}" for name, bits in result.membranes.items())],
-        ["flash", f"{result.flash_bytes:,} bytes"],
+        ["flash", f"{result.flash_bytes:,} bytes, {result.kernels} kernels"],
         ["RAM", f"{result.ram_bytes:,} bytes"],
         ["test accuracy, float", f"{100 * result.float_accuracy:.2f}%"],
         [

@@ -8,110 +8,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikenas.cli.inspect_verbs import SpaceOption, TargetOption
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.search_options import (
-    AddressOption,
-    DataOption,
-    EncodeOption,
-    EnergyOption,
-    ExecutorOption,
-    FinalistsOption,
-    FlashOption,
-    FramesOption,
-    LatencyOption,
-    LimitOption,
-    MeasureOption,
-    MinutesOption,
-    OperationsOption,
-    RamOption,
-    SamplesOption,
-    SeedOption,
-    ShortlistMeasureOption,
-    StoreOption,
-    StrategyOption,
-    TrialCpusOption,
-    TrialGpusOption,
-    TrialMemoryOption,
-    TrialSecondsOption,
-    WorkersOption,
-    bytes_or_none,
-    executor_settings,
-    search_settings,
-    words_or_none,
-)
+from spikenas.cli.search_options import DataOption, MinutesOption, SearchOptions, with_search_options
 from spikenas.cost.budget import format_bytes
-from spikenas.cost.target import DEFAULT_TARGET
-from spikenas.data.encode import DIRECT
-from spikenas.search.strategies import DEFAULT_STRATEGY
 
 if TYPE_CHECKING:
     from spikenas.pipeline import RunSummary
 
 
+@with_search_options
 def run(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run; the same command again goes on there.")],
-    flash: FlashOption = None,
-    ram: RamOption = None,
-    energy: EnergyOption = None,
-    latency: LatencyOption = None,
-    target: TargetOption = DEFAULT_TARGET,
-    space: SpaceOption = "embedded",
-    operations: OperationsOption = None,
-    strategy: StrategyOption = None,
-    measure: MeasureOption = None,
-    shortlist_measure: ShortlistMeasureOption = None,
-    samples: SamplesOption = None,
-    finalists: FinalistsOption = None,
+    told: SearchOptions,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
     minutes: MinutesOption = None,
-    limit: LimitOption = None,
-    encode: EncodeOption = DIRECT,
-    frames: FramesOption = None,
-    seed: SeedOption = 0,
-    executor: ExecutorOption = "auto",
-    workers: WorkersOption = None,
-    address: AddressOption = None,
-    trial_seconds: TrialSecondsOption = None,
-    trial_memory: TrialMemoryOption = None,
-    cpus_per_trial: TrialCpusOption = 1.0,
-    gpus_per_trial: TrialGpusOption = 0.0,
-    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search, train, quantize and report: from a dataset and a budget to an integer network that fits.
 
     Example: `spikenas run --data digits --flash 32KB --ram 16KB --out runs/demo`
     """
-    budgets = bytes_or_none(flash), bytes_or_none(ram)
+    more = told.settings()
     from spikenas.cli.progress import RunProgress
     from spikenas.pipeline import RunSettings
     from spikenas.pipeline import run as run_pipeline
 
-    who = executor_settings(executor, workers, address, trial_seconds, trial_memory, cpus_per_trial, gpus_per_trial)
-    settings = RunSettings(
-        data=data,
-        flash_bytes=budgets[0],
-        ram_bytes=budgets[1],
-        energy_nj=energy,
-        latency_ms=latency,
-        target=target,
-        space=space,
-        operations=words_or_none(operations),
-        strategy=strategy or DEFAULT_STRATEGY,
-        search=search_settings(
-            space, measure=measure, shortlist_measure=shortlist_measure, samples=samples, finalists=finalists
-        ),
-        epochs=epochs,
-        minutes=minutes,
-        limit=limit,
-        encode=encode,
-        frames=frames,
-        seed=seed,
-    )
+    settings = RunSettings(data=data, epochs=epochs, minutes=minutes, **more)
     with RunProgress() as progress:
-        summary = run_pipeline(settings, out, progress, who, store)
+        summary = run_pipeline(settings, out, progress, told.executor_settings(), told.store)
     if as_json:
         return print_json(summary)
     print_summary(summary, out)
@@ -135,9 +60,9 @@ def print_summary(summary: RunSummary, out: Path) -> None:
     ]
     print_table(f"spikenas: {summary.data} on {summary.target}", ["", ""], rows)
     print(f"report  {summary.report}")
-    verbs = ["evaluate {}"]
-    if cost.assignment is None:  # what is on neuromorphic cores has no C to verify
-        verbs = ["verify {}", *verbs, "export {} --to c --out firmware"]
+    verbs = ["verify {}", "evaluate {}", "export {} --to c --out firmware"]
+    if cost.assignment is not None:  # what is on neuromorphic cores has no C to verify
+        verbs = ["evaluate {}", "export {} --to nir --out network.nir", "show {}"]
     for number, verb in enumerate(verbs):
         print(f"{'next' if not number else '':7} spikenas {verb.format(shlex.quote(str(out)))}")
 

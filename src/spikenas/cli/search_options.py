@@ -1,67 +1,174 @@
-"""Options that the verbs which search share, and what becomes of them."""
+"""Options that several verbs share, and what becomes of those that every search has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from spikenas.cost.budget import parse_bytes
+from spikenas.cost.target import DEFAULT_TARGET, TARGETS
+from spikenas.data.datasets import SOURCES
+from spikenas.data.encode import CODES, DIRECT
+from spikenas.run.executor import AUTO, EXECUTORS, ExecutorSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY, STRATEGY_NAMES
-
-if TYPE_CHECKING:
-    from spikenas.run.executor import ExecutorSettings
-    from spikenas.search.settings import SearchSettings
+from spikenas.space.space import SPACES
 
 DATA_HELP = "digits, fashion-mnist, a folder (parquet, class folders, events), an .npz file, or hf:OWNER/NAME."
-DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+
+
+def among(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell completes where one of ``names`` is asked for."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+DATASETS, SPACE_NAMES, TARGET_NAMES = among(SOURCES), among(SPACES), among(TARGETS)
+DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP, autocompletion=DATASETS)]
+SpaceOption = Annotated[
+    str, typer.Option("--space", help="Search space; see `spikenas spaces`.", autocompletion=SPACE_NAMES)
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target", help="Device, see `spikenas targets`, or a board's .toml file.", autocompletion=TARGET_NAMES
+    ),
+]
+RunTargetOption = Annotated[
+    str | None, typer.Option("--target", help="Device; default the run's.", autocompletion=TARGET_NAMES)
+]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the target's.")]
 RamOption = Annotated[str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the target's.")]
 EnergyOption = Annotated[float | None, typer.Option("--energy", help="Limit in nJ per inference, at 45 nm.")]
 LatencyOption = Annotated[float | None, typer.Option("--latency", help="Limit in ms per inference, estimated.")]
-OperationsOption = Annotated[
-    str | None, typer.Option("--operations", help="Comma-separated part of the space's; `spikenas analyze` finds one.")
-]
-StrategyOption = Annotated[
-    str | None, typer.Option("--strategy", help=f"{', '.join(STRATEGY_NAMES)}. Default: {DEFAULT_STRATEGY}.")
-]
-MeasureOption = Annotated[
-    str | None,
-    typer.Option(
-        "--measure", help="Score that ranks untrained networks, see `spikenas bench`. Default: the space's best."
-    ),
-]
-ShortlistMeasureOption = Annotated[
-    str | None,
-    typer.Option("--shortlist-measure", help="Second score, such as sahd, for the best tenth. Default: none."),
-]
-SamplesOption = Annotated[int | None, typer.Option("--samples", min=1, help="Networks to screen. Default: 2000.")]
-FinalistsOption = Annotated[
-    int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings. Default: 8.")
-]
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="Train for as many epochs as fit into so many minutes here.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")]
 EncodeOption = Annotated[
-    str, typer.Option("--encode", help="How images enter: direct, or as spikes over time by rate or latency.")
+    str,
+    typer.Option(
+        "--encode",
+        help="How images enter: direct, or as spikes over time by rate or latency.",
+        autocompletion=among((DIRECT, *CODES)),
+    ),
 ]
 FramesOption = Annotated[
     int | None, typer.Option("--frames", min=1, help="Frames, and timesteps, of encoded images and events. Default: 8.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
 ExecutorOption = Annotated[
-    str, typer.Option("--executor", help="Who evaluates candidates: serial, processes, ray or auto.")
+    str,
+    typer.Option(
+        "--executor",
+        help="Who evaluates candidates: serial, processes, ray or auto.",
+        autocompletion=among((*EXECUTORS, AUTO)),
+    ),
 ]
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default one per core.")]
-AddressOption = Annotated[str | None, typer.Option("--address", help="Ray cluster: auto or HOST:PORT.")]
-TrialSecondsOption = Annotated[float | None, typer.Option("--trial-seconds", help="Longest a trial may take.")]
-TrialMemoryOption = Annotated[str | None, typer.Option("--trial-memory", help="Most a trial may use, such as 4000MB.")]
-TrialCpusOption = Annotated[float, typer.Option("--cpus-per-trial", help="What Ray sets aside.")]
-TrialGpusOption = Annotated[float, typer.Option("--gpus-per-trial", help="What Ray sets aside.")]
-StoreOption = Annotated[str | None, typer.Option("--store", help="postgresql://... for the study; default a file.")]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """The options of every verb that searches, each in its own words."""
+
+    flash: FlashOption = None
+    ram: RamOption = None
+    energy: EnergyOption = None
+    latency: LatencyOption = None
+    target: TargetOption = DEFAULT_TARGET
+    space: SpaceOption = "embedded"
+    operations: Annotated[
+        str | None,
+        typer.Option("--operations", help="Comma-separated part of the space's; `spikenas analyze` finds one."),
+    ] = None
+    strategy: Annotated[
+        str,
+        typer.Option("--strategy", help=f"{', '.join(STRATEGY_NAMES)}.", autocompletion=among(STRATEGY_NAMES)),
+    ] = DEFAULT_STRATEGY
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            "--measure", help="Score that ranks untrained networks, see `spikenas bench`. Default: the space's best."
+        ),
+    ] = None
+    shortlist_measure: Annotated[
+        str | None,
+        typer.Option("--shortlist-measure", help="Second score, such as sahd, for the best tenth. Default: none."),
+    ] = None
+    samples: Annotated[int | None, typer.Option("--samples", min=1, help="Networks to screen. Default: 2000.")] = None
+    finalists: Annotated[
+        int | None, typer.Option("--finalists", min=0, help="Networks to race by short trainings. Default: 8.")
+    ] = None
+    limit: LimitOption = None
+    encode: EncodeOption = DIRECT
+    frames: FramesOption = None
+    seed: SeedOption = 0
+    executor: ExecutorOption = "auto"
+    workers: WorkersOption = None
+    address: Annotated[str | None, typer.Option("--address", help="Ray cluster: auto or HOST:PORT.")] = None
+    trial_seconds: Annotated[float | None, typer.Option("--trial-seconds", help="Longest a trial may take.")] = None
+    trial_memory: Annotated[
+        str | None, typer.Option("--trial-memory", help="Most a trial may use, such as 4000MB.")
+    ] = None
+    cpus_per_trial: Annotated[float, typer.Option("--cpus-per-trial", help="What Ray sets aside.")] = 1.0
+    gpus_per_trial: Annotated[float, typer.Option("--gpus-per-trial", help="What Ray sets aside.")] = 0.0
+    store: Annotated[str | None, typer.Option("--store", help="postgresql://... for the study; default a file.")] = None
+
+    def settings(self, **search: int | str | Sequence[str] | None) -> dict[str, Any]:
+        """What they say of :class:`spikenas.run.task_settings.TaskSettings`; ``search``: more of SearchSettings."""
+        from spikenas.run.task_settings import search_settings
+
+        own = ("measure", "shortlist_measure", "samples", "finalists")
+        same = ("target", "space", "strategy", "limit", "encode", "frames", "seed")
+        given = {name: getattr(self, name) for name in own} | search
+        return {
+            "flash_bytes": bytes_or_none(self.flash),
+            "ram_bytes": bytes_or_none(self.ram),
+            "energy_nj": self.energy,
+            "latency_ms": self.latency,
+            "operations": None if self.operations is None else words(self.operations),
+            "search": search_settings(self.space, given),
+            **{name: getattr(self, name) for name in same},
+        }
+
+    def executor_settings(self) -> ExecutorSettings:
+        """Who evaluates."""
+        return ExecutorSettings(
+            self.executor,
+            self.workers,
+            self.address,
+            self.trial_seconds,
+            bytes_or_none(self.trial_memory),
+            self.cpus_per_trial,
+            self.gpus_per_trial,
+        )
+
+
+def with_search_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """``verb`` for typer: in place of its parameter ``told``, one parameter for each of the SearchOptions."""
+    options = fields(SearchOptions)
+    hints = get_type_hints(SearchOptions, include_extras=True)
+
+    @wraps(verb)
+    def unfolded(**given: Any) -> None:
+        verb(told=SearchOptions(**{item.name: given.pop(item.name) for item in options}), **given)
+
+    parameters: list[inspect.Parameter] = []
+    for own in inspect.signature(verb, eval_str=True).parameters.values():
+        if own.name == "told":
+            parameters += [own.replace(name=o.name, annotation=hints[o.name], default=o.default) for o in options]
+        else:
+            parameters.append(own)
+    unfolded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return unfolded
 
 
 def bytes_or_none(text: str | None) -> int | None:
@@ -69,32 +176,6 @@ def bytes_or_none(text: str | None) -> int | None:
     return None if text is None else parse_bytes(text)
 
 
-def words_or_none(text: str | None) -> tuple[str, ...] | None:
-    """Comma-separated words, if any are given."""
-    return None if text is None else tuple(word.strip() for word in text.split(","))
-
-
-def search_settings(space: str, **given: int | str | Sequence[str] | None) -> SearchSettings:
-    """The defaults of a space, and those of ``given`` that are not None."""
-    from spikenas.score.structure_scores import default_measure
-    from spikenas.search.settings import SearchSettings
-
-    known = {item.name for item in fields(SearchSettings)}
-    chosen = {name: value for name, value in given.items() if value is not None and name in known}
-    return replace(SearchSettings(measure=default_measure(space)), **chosen)  # type: ignore[arg-type]
-
-
-def executor_settings(
-    executor: str,
-    workers: int | None,
-    address: str | None = None,
-    trial_seconds: float | None = None,
-    trial_memory: str | None = None,
-    cpus_per_trial: float = 1.0,
-    gpus_per_trial: float = 0.0,
-) -> ExecutorSettings:
-    """Who evaluates."""
-    from spikenas.run.executor import ExecutorSettings
-
-    trial_bytes = bytes_or_none(trial_memory)
-    return ExecutorSettings(executor, workers, address, trial_seconds, trial_bytes, cpus_per_trial, gpus_per_trial)
+def words(text: str) -> tuple[str, ...]:
+    """Comma-separated words."""
+    return tuple(word.strip() for word in text.split(","))

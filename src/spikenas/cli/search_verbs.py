@@ -8,42 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spikenas.cli.inspect_verbs import SpaceOption, TargetOption, parse_shape
+from spikenas.cli.inspect_verbs import parse_shape
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.search_options import (
-    DATA_HELP,
-    AddressOption,
-    EncodeOption,
-    EnergyOption,
-    ExecutorOption,
-    FinalistsOption,
-    FlashOption,
-    FramesOption,
-    LatencyOption,
-    LimitOption,
-    MeasureOption,
-    OperationsOption,
-    RamOption,
-    SamplesOption,
-    SeedOption,
-    ShortlistMeasureOption,
-    StoreOption,
-    StrategyOption,
-    TrialCpusOption,
-    TrialGpusOption,
-    TrialMemoryOption,
-    TrialSecondsOption,
-    WorkersOption,
-    bytes_or_none,
-    executor_settings,
-    search_settings,
-    words_or_none,
-)
+from spikenas.cli.search_options import DATA_HELP, DATASETS, SearchOptions, with_search_options, words
 from spikenas.cost.budget import format_figure
-from spikenas.cost.target import DEFAULT_TARGET
-from spikenas.data.encode import DIRECT
 from spikenas.errors import InputError
-from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.search.trial import Trial
 
 if TYPE_CHECKING:
@@ -62,25 +31,15 @@ OBJECTIVE_WORDS = {
 FRONT_SHOWN = 20
 
 
+@with_search_options
 def search(
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; the same command again goes on there.")],
-    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP)] = None,
+    told: SearchOptions,
+    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP, autocompletion=DATASETS)] = None,
     input: Annotated[
         str | None, typer.Option("--input", help="Without --data: image shape, 3x32x32, or 8x2x34x34.")
     ] = None,
     classes: Annotated[int | None, typer.Option("--classes", min=2, help="Without --data: number of classes.")] = None,
-    flash: FlashOption = None,
-    ram: RamOption = None,
-    energy: EnergyOption = None,
-    latency: LatencyOption = None,
-    target: TargetOption = DEFAULT_TARGET,
-    space: SpaceOption = "embedded",
-    operations: OperationsOption = None,
-    strategy: StrategyOption = None,
-    measure: MeasureOption = None,
-    shortlist_measure: ShortlistMeasureOption = None,
-    samples: SamplesOption = None,
-    finalists: FinalistsOption = None,
     first_epochs: Annotated[
         int | None, typer.Option("--first-epochs", min=1, help="Epochs of a race's first round.")
     ] = None,
@@ -93,18 +52,6 @@ def search(
     objectives: Annotated[
         str | None, typer.Option("--objectives", help=f"What to trade, of {', '.join(OBJECTIVE_WORDS)}.")
     ] = None,
-    limit: LimitOption = None,
-    encode: EncodeOption = DIRECT,
-    frames: FramesOption = None,
-    seed: SeedOption = 0,
-    executor: ExecutorOption = "auto",
-    workers: WorkersOption = None,
-    address: AddressOption = None,
-    trial_seconds: TrialSecondsOption = None,
-    trial_memory: TrialMemoryOption = None,
-    cpus_per_trial: TrialCpusOption = 1.0,
-    gpus_per_trial: TrialGpusOption = 0.0,
-    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search only: a study with its Pareto front and the chosen network, to be trained later.
@@ -114,38 +61,21 @@ def search(
     from spikenas.cli.progress import RunProgress
     from spikenas.run.search_study import StudySettings, search_study
 
-    who = executor_settings(executor, workers, address, trial_seconds, trial_memory, cpus_per_trial, gpus_per_trial)
     settings = StudySettings(
         data=data,
         input_shape=None if input is None else parse_shape(input),
         classes=classes,
-        flash_bytes=bytes_or_none(flash),
-        ram_bytes=bytes_or_none(ram),
-        energy_nj=energy,
-        latency_ms=latency,
-        target=target,
-        space=space,
-        operations=words_or_none(operations),
-        strategy=strategy or DEFAULT_STRATEGY,
-        search=search_settings(
-            space,
-            measure=measure,
-            shortlist_measure=shortlist_measure,
-            samples=samples,
-            finalists=finalists,
+        **told.settings(
             first_epochs=first_epochs,
             rounds=rounds,
             population=population,
             objectives=None if objectives is None else parse_objectives(objectives),
         ),
-        limit=limit,
-        encode=encode,
-        frames=frames,
-        seed=seed,
     )
     with RunProgress() as progress:
-        progress.stage("search", f"{settings.strategy} over space '{space}'")
-        summary = search_study(settings, out, progress.trial, who, store, progress.message)
+        progress.stage("search", f"{settings.strategy} over space '{settings.space}'")
+        who = told.executor_settings()
+        summary = search_study(settings, out, progress.trial, who, told.store, progress.message)
     if as_json:
         return print_json(summary)
     _print_summary(summary)
@@ -153,23 +83,23 @@ def search(
 
 def parse_objectives(text: str) -> tuple[str, ...]:
     """Names of figures from "score,flash,ram". Raises InputError."""
-    words = [word.strip() for word in text.split(",")]
-    for word in words:
+    chosen = words(text)
+    for word in chosen:
         if word not in OBJECTIVE_WORDS:
             raise InputError(f"objective '{word}': choose from {', '.join(OBJECTIVE_WORDS)}, separated by commas")
-    return tuple(OBJECTIVE_WORDS[word] for word in words)
+    return tuple(OBJECTIVE_WORDS[word] for word in chosen)
 
 
 def _print_summary(summary: SearchSummary) -> None:
-    words = {name: word for word, name in OBJECTIVE_WORDS.items()}
+    named = {name: word for word, name in OBJECTIVE_WORDS.items()}
     columns = ["genotype", "score", *COSTS]
     print_table(
-        f"Pareto front of {', '.join(words[name] for name in summary.objectives)}: {len(summary.front)} networks",
+        f"Pareto front of {', '.join(named[name] for name in summary.objectives)}: {len(summary.front)} networks",
         columns,
         [_front_row(trial) for trial in summary.front[:FRONT_SHOWN]],
     )
     if len(summary.front) > FRONT_SHOWN:
-        print(f"and {len(summary.front) - FRONT_SHOWN} more in {summary.next.split()[-1]}/summary.json")
+        print(f"and {len(summary.front) - FRONT_SHOWN} more in {summary.folder / 'summary.json'}")
     best, budget = summary.best, summary.budget
     rows = [["genotype", summary.genotype]]
     if best.accuracy is not None:

@@ -16,7 +16,7 @@ from spikenas.search.trial import Trial
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, as given to --out.")]
 StoreOption = Annotated[str | None, typer.Option("--store", help="postgresql://..., where the run keeps its study.")]
 
-studies_app = typer.Typer(help="List studies; `export` and `recover` one.", invoke_without_command=True)
+studies_app = typer.Typer(invoke_without_command=True)
 
 
 @studies_app.callback()
@@ -25,7 +25,7 @@ def studies(
     folder: Annotated[Path, typer.Option("--in", help="Folder with runs in it or below.")] = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """The studies of all runs below a folder.
+    """The studies of all runs below a folder; `export` and `recover` one.
 
     Example: `spikenas studies --in runs`
     """
@@ -110,7 +110,7 @@ def compare(
 ) -> None:
     """What two studies were told and found, side by side.
 
-    Example: `spikenas compare runs/a runs/b`
+    Example: `spikenas compare runs/demo runs/study`
     """
     found = compare_studies(first, second)
     if as_json:

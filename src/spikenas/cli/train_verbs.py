@@ -12,8 +12,13 @@ from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.run_verbs import print_summary
 from spikenas.cli.search_options import (
     DATA_HELP,
+    DATASETS,
+    SPACE_NAMES,
+    TARGET_NAMES,
+    EnergyOption,
     FlashOption,
     FramesOption,
+    LatencyOption,
     LimitOption,
     MinutesOption,
     RamOption,
@@ -28,12 +33,21 @@ SHARE: dict[str, Any] = {"min": 0.0, "max": 1.0}
 
 def train(
     network: Annotated[str, typer.Argument(help="A genotype, or the folder of a search whose best is to be trained.")],
-    data: Annotated[str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the search's.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the search's.", autocompletion=DATASETS)
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default FOLDER/trained.")] = None,
-    space: Annotated[str | None, typer.Option("--space", help="Default: the search's, or embedded.")] = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Default: the search's, or embedded.", autocompletion=SPACE_NAMES)
+    ] = None,
     flash: FlashOption = None,
     ram: RamOption = None,
-    target: Annotated[str | None, typer.Option("--target", help="Default: the search's, or any Cortex-M4.")] = None,
+    energy: EnergyOption = None,
+    latency: LatencyOption = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="Default: the search's, or any Cortex-M4.", autocompletion=TARGET_NAMES),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
     minutes: MinutesOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: 64, or all if fewer.")] = 0,
@@ -83,7 +97,7 @@ def train(
     training = TrainConfig(**{f.name: given[f.name] for f in fields(TrainConfig) if f.name not in own})
     named: dict[str, Any] = {"data": data, "space": space, "target": target, **memories, "limit": limit, "seed": seed}
     named |= {"encode": encode, "frames": frames}
-    named |= {"epochs": epochs, "minutes": minutes}
+    named |= {"energy_nj": energy, "latency_ms": latency, "epochs": epochs, "minutes": minutes}
     settings, folder = settings_to_train(network, out, training, named)
     with worker_group() as first:
         if not first:
@@ -97,7 +111,9 @@ def train(
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the run's.")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the run's.", autocompletion=DATASETS)
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
     as_json: JsonOption = False,
 ) -> None:

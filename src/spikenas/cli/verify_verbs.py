@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cost.budget import format_bytes, parse_bytes
-from spikenas.cost.target import load_target
+from spikenas.cli.search_options import RunTargetOption, bytes_or_none
+from spikenas.cost.budget import format_bytes
 from spikenas.errors import RunError
-from spikenas.run.artifacts import load_integer_model, plain, write_json
-from spikenas.run.folder import read_run
+from spikenas.run.artifacts import plain
 
 if TYPE_CHECKING:
     from spikenas.deploy.certificate import Certificate
 
-CERTIFICATE_FILE = "certificate-{target}.json"
-
 
 def verify(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    target: Annotated[str | None, typer.Option("--target", help="Device; default the run's.")] = None,
+    target: RunTargetOption = None,
     flash: Annotated[str | None, typer.Option("--flash", help="Budget for the linker; default the run's.")] = None,
     ram: Annotated[str | None, typer.Option("--ram", help="Budget for the linker; default the run's.")] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Test images to run on the emulated chip.")] = 100,
@@ -32,27 +29,11 @@ def verify(
 
     Example: `spikenas verify runs/demo --target stm32f746`
     """
-    from spikenas.data.datasets import dataset_of
-    from spikenas.deploy.verify import verify as verify_model
+    from spikenas.run.verification import verify_run
 
-    folder = read_run(run)
-    settings = folder.settings
-    device = load_target(target or settings["target"])
-    budgets = [
-        parse_bytes(given) if given is not None else settings[name]
-        for given, name in ((flash, "flash_bytes"), (ram, "ram_bytes"))
-    ]
-    test = dataset_of(settings).test.images
-    certificate = verify_model(
-        load_integer_model(folder.integer_model),
-        device,
-        test,
-        flash_bytes=budgets[0],
-        ram_bytes=budgets[1],
-        count=images,
+    certificate, path = verify_run(
+        run, target, flash_bytes=bytes_or_none(flash), ram_bytes=bytes_or_none(ram), images=images
     )
-    path = folder.path / CERTIFICATE_FILE.format(target=Path(device.name).stem)  # a board's file, without its folder
-    write_json(path, plain(certificate))
     if as_json:
         print_json(certificate)
     else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 
 from spikenas.cost.cost import Cost
 from spikenas.errors import BudgetError
+from spikenas.html_table import html_table
 
 UNITS = {"": 1, "b": 1, "kb": 1024, "kib": 1024, "k": 1024, "mb": 1024**2, "mib": 1024**2, "m": 1024**2}
 
@@ -37,20 +38,45 @@ def format_bytes(size_bytes: int) -> str:
     return f"{size_bytes / 1024**2:.2f} MB"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Budget:
-    """Upper limits on a network's cost; None leaves a figure free."""
+    """Upper limits on a network's cost; None leaves a figure free. Memories also as one writes them.
 
-    flash_bytes: int | None = None
-    ram_bytes: int | None = None
-    energy_nj: float | None = None
-    latency_ms: float | None = None
+    Raises BudgetError for a limit that is not positive, or said twice.
 
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
+    >>> Budget(flash="32KB", ram="16KB") == Budget(flash_bytes=32768, ram_bytes=16384)
+    True
+    """
+
+    flash_bytes: int | None
+    ram_bytes: int | None
+    energy_nj: float | None
+    latency_ms: float | None
+
+    def __init__(
+        self,
+        flash_bytes: int | None = None,
+        ram_bytes: int | None = None,
+        energy_nj: float | None = None,
+        latency_ms: float | None = None,
+        *,
+        flash: str | None = None,
+        ram: str | None = None,
+    ) -> None:
+        limits = {
+            "flash_bytes": _memory("flash", flash_bytes, flash),
+            "ram_bytes": _memory("ram", ram_bytes, ram),
+            "energy_nj": energy_nj,
+            "latency_ms": latency_ms,
+        }
+        for name, value in limits.items():
             if value is not None and not value > 0:
-                raise BudgetError(f"{item.name} budget {value}: it must be positive")
+                raise BudgetError(f"{name} budget {value}: it must be positive")
+            object.__setattr__(self, name, value)
+
+    def _repr_html_(self) -> str:
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        return html_table([(_name(n), format_figure(n, v)) for n, v in given.items() if v is not None], title="Budget")
 
     def violations(self, cost: Cost) -> tuple[str, ...]:
         """Which limits the cost breaks and by how much, and what the target cannot do, in words; empty if it fits."""
@@ -64,6 +90,12 @@ class Budget:
                     f"{_name(item.name)} {format_figure(item.name, value)} is over {format_figure(item.name, limit)}"
                 )
         return tuple(words)
+
+
+def _memory(name: str, size_bytes: int | None, text: str | None) -> int | None:
+    if size_bytes is not None and text is not None:
+        raise BudgetError(f"{name} budget {text} and {size_bytes} bytes: give one of the two")
+    return size_bytes if text is None else parse_bytes(text)
 
 
 def _name(figure: str) -> str:

@@ -8,7 +8,7 @@ counts effective MACs and ACs (Yik et al., arXiv 2304.04640).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from spikenas.cost.energy import operations_nj
@@ -19,6 +19,7 @@ from spikenas.cost.neuromorphic import Assignment, assign
 from spikenas.cost.steps import groups, stored_nodes
 from spikenas.cost.target import Target
 from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear
+from spikenas.html_table import html_table
 from spikenas.model import fold_norms
 
 # Share of neurons that spike at a step, where nobody has measured it.
@@ -60,9 +61,18 @@ class Cost:
     energy_nj: float
     instructions: float
     latency_ms: float
-    layers: tuple[LayerCost, ...]
-    plan: MemoryPlan
-    assignment: Assignment | None = None
+    layers: tuple[LayerCost, ...] = field(repr=False)
+    plan: MemoryPlan = field(repr=False)
+    assignment: Assignment | None = field(default=None, repr=False)
+
+    def _repr_html_(self) -> str:
+        columns = ("layer", "kind", "parameters", "flash B", "RAM B", "MACs", "synops", "energy nJ")
+        figures = [
+            (x.name, x.kind, x.parameters, x.flash_bytes, x.ram_bytes, x.macs, x.synops, x.energy_nj)
+            for x in self.layers
+        ]
+        total = ("all", "", None, self.flash_bytes, self.ram_bytes, self.macs, self.synops, self.energy_nj)
+        return html_table([*figures, total], columns, f"Cost on {self.target}, {self.latency_ms:.3g} ms")
 
 
 def estimate(

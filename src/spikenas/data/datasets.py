@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from spikenas.data.images import Progress
 from spikenas.data.parquet import Files, parquet_files, read_parquet
 from spikenas.data.split import Pieces, Split, check_parts, numbered_names, take_out, thin
 from spikenas.errors import DatasetError, MissingTool
+from spikenas.html_table import html_table
 
 __all__ = ["SOURCES", "Dataset", "Split", "dataset_of", "load_dataset"]
 
@@ -36,7 +37,7 @@ FASHION_MNIST_CLASSES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Labelled images in three parts that share no image.
+    """Labelled images in three parts that share no image; ``told`` is what :func:`load_dataset` was told to give them.
 
     Raises DatasetError when image shapes differ, a label names no class, or classes are below 2.
     """
@@ -46,9 +47,24 @@ class Dataset:
     val: Split
     test: Split
     class_names: tuple[str, ...]
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_parts({"train": self.train, "val": self.val, "test": self.test}, self.class_names)
+        check_parts(self._parts, self.class_names)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_shape))
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in self._parts.items())
+        return f"<Dataset '{self.name}': {shape}, {self.classes} classes, {sizes}>"
+
+    def _repr_html_(self) -> str:
+        counts = [np.bincount(split.labels, minlength=self.classes).tolist() for split in self._parts.values()]
+        rows = list(zip(self.class_names, *counts, strict=True))
+        return html_table(rows, ("class", *self._parts), f"Dataset {self.name}")
+
+    @property
+    def _parts(self) -> dict[str, Split]:
+        return {"train": self.train, "val": self.val, "test": self.test}
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -106,7 +122,8 @@ def load_dataset(
     except DatasetError as error:
         raise DatasetError(f"{source}: {error}") from error
     name = source if source in SOURCES else Path(source).resolve().name.removesuffix(".npz")
-    return Dataset(name, train, val, test, class_names)
+    told = {"data": source, "seed": seed, "limit": limit, "encode": encode, "frames": frames}
+    return Dataset(name, train, val, test, class_names, told)
 
 
 def dataset_of(settings: Mapping[str, Any], *, progress: Progress | None = None) -> Dataset:

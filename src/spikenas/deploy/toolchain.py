@@ -56,6 +56,8 @@ CORES = {
 # Unrolled loops would cost 3 KB of flash and save nothing measurable.
 OPTIMIZE = ("-O2", "-fno-unroll-loops", "-fomit-frame-pointer", "-g", "-ffunction-sections", "-fdata-sections")
 COMPILERS = ("zig", "gcc")
+CROSS_GCC = {"arm-none-eabi-gcc": "gcc-arm-none-eabi", "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf"}
+"""Debian's package of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,8 @@ def compiler_command(compiler: str, core: Core) -> list[str]:
         return [sys.executable, "-m", "ziglang", "cc", *core.zig, "-fno-sanitize=undefined", "-fno-unwind-tables"]
     program = "riscv64-unknown-elf-gcc" if core.gcc[0].startswith("-march") else "arm-none-eabi-gcc"
     if not shutil.which(program):
-        package = "gcc-riscv64-unknown-elf" if program.startswith("riscv") else "gcc-arm-none-eabi"
         raise MissingTool(
-            f"{program} is not installed: apt-get install {package}, or use the compiler of spikenas[mcu]"
+            f"{program} is not installed: apt-get install {CROSS_GCC[program]}, or use the compiler of spikenas[mcu]"
         )
     return [program, *core.gcc, "-Wl,--no-warn-rwx-segments"] if _new_linker(program) else [program, *core.gcc]
 

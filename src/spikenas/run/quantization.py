@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from spikenas.cost.budget import format_bytes
+from spikenas.cost.budget import Budget, format_bytes
 from spikenas.cost.cost import estimate
 from spikenas.cost.memory import Schedule, plan_memory
 from spikenas.cost.target import Target, load_target
@@ -96,6 +96,7 @@ class Quantized:
     membranes: Mapping[str, int]
     qat_epochs: int
     target: str
+    kernels: str
     flash_bytes: int
     ram_bytes: int
     test_images: int
@@ -120,21 +121,25 @@ class Observer(Protocol):
     def message(self, text: str) -> None: ...
     def batch(self, stats: BatchStats) -> None: ...
     def epoch(self, stats: EpochStats) -> None: ...
+    def step(self, done: int, total: int, what: str) -> None: ...
 
 
 def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out: Path | None = None) -> Quantized:
     """Quantize the trained network of the run in folder ``run``; files go to ``out``, by default into the run.
 
-    Raises QuantizeError for layers that cannot be made integer and bits that make no sense, NothingFits for an
-    unreachable flash budget, RunError for a folder without a trained network.
+    Kernels are chosen for the settings' flash, or the run's. Raises QuantizeError for layers that cannot be made
+    integer and bits that make no sense, NothingFits for an unreachable flash budget, RunError for a folder without a
+    trained network.
     """
     there = read_run(run)
     model = load_model(there.model)
     target = load_target(settings.target or there.settings["target"])
-    _check_reachable(model, settings, target)
+    flash_bytes = settings.flash_bytes or there.settings.get("flash_bytes")
+    budget = Budget(flash_bytes, there.settings.get("ram_bytes"))
+    _check_reachable(model, settings, target, budget)
     with open_run(run, there.settings) as folder:
         dataset = _dataset(folder, observer)
-        result, integer = quantize_model(model, dataset, settings, target, observer)
+        result, integer = quantize_model(model, dataset, settings, target, observer, budget)
         place = out or folder.path / QUANTIZED_FOLDER / settings.label
         place.mkdir(parents=True, exist_ok=True)
         save_model(place / MODEL_FILE, integer)
@@ -144,12 +149,18 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
 
 
 def quantize_model(
-    model: Model, dataset: Dataset, settings: QuantizeSettings, target: Target, observer: Observer
+    model: Model,
+    dataset: Dataset,
+    settings: QuantizeSettings,
+    target: Target,
+    observer: Observer,
+    budget: Budget | None = None,
 ) -> tuple[Quantized, IntegerModel]:
-    """The network at the settings' bits, measured on the whole test set."""
+    """The network at the settings' bits, measured on the whole test set; ``budget`` decides on the kernels."""
+    budget = budget or Budget(settings.flash_bytes)
     rng = np.random.default_rng(settings.seed)
     calibration = thin(dataset.train, settings.calibration_images, rng).images
-    bits, sensitivity = _bits(model, dataset, settings, target, calibration, observer)
+    bits, sensitivity = _bits(model, dataset, settings, target, calibration, observer, budget.ram_bytes)
     membranes = _membranes(model, bits, settings, calibration)
     wanted, grid = model_with_bits(model, bits, membranes), None
     float_accuracy = evaluate(from_model(model), dataset.test).accuracy
@@ -167,21 +178,26 @@ def quantize_model(
         )
         wanted, grid = tuned.model, tuned.grid
     observer.stage("evaluate", f"{len(dataset.test)} test images, integers")
+    observer.step(0, 3, "integer network")
     integer = quantize(wanted, calibration, grid=grid)
     hits = predict_integers(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
-    cost = estimate(integer.graph, target)
+    cost = estimate(integer.graph, target, flash_bytes=budget.flash_bytes, ram_bytes=budget.ram_bytes)
+    observer.step(1, 3, "changed spikes")
+    flips = flipped_spikes(wanted, integer, calibration[:FLIP_IMAGES])
+    observer.step(2, 3, "ranges")
     result = Quantized(
         label=settings.label,
         bits=bits_by_layer(integer),
         membranes={name: lif.membrane_bits for name, lif in neuron_layers(integer.graph).items()},
         qat_epochs=settings.qat_epochs,
         target=target.name,
+        kernels=cost.plan.kernels.value,
         flash_bytes=cost.flash_bytes,
         ram_bytes=cost.ram_bytes,
         test_images=len(dataset.test),
         float_accuracy=float_accuracy,
         integer_accuracy=float(np.mean(hits)),
-        flips=flipped_spikes(wanted, integer, calibration[:FLIP_IMAGES]),
+        flips=flips,
         sensitivity=tuple(sensitivity),
         weights=tuple(weight_ranges(integer)),
         membrane_ranges=tuple(membrane_ranges(integer, calibration)),
@@ -197,11 +213,13 @@ def read_quantized(run: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (-row["flash_bytes"], row["label"]))
 
 
-def _check_reachable(model: Model, settings: QuantizeSettings, target: Target) -> None:
+def _check_reachable(model: Model, settings: QuantizeSettings, target: Target, budget: Budget) -> None:
     """Refuse before data are loaded."""
     if settings.bits is not None:
         bits_of_list(model.graph, settings.bits, target)
-    if settings.flash_bytes is not None and (least := least_flash(model.graph, target)) > settings.flash_bytes:
+    if settings.flash_bytes is None:
+        return
+    if (least := least_flash(model.graph, target, budget.flash_bytes, budget.ram_bytes)) > settings.flash_bytes:
         raise NothingFits(
             f"flash budget {format_bytes(settings.flash_bytes)}: this network needs {least:,} bytes at the fewest "
             "bits; raise --flash, or search for a smaller network with spikenas run"
@@ -223,6 +241,7 @@ def _bits(
     target: Target,
     calibration: np.ndarray[Any, np.dtype[np.uint8]],
     observer: Observer,
+    ram_bytes: int | None,
 ) -> tuple[dict[str, int], list[Sensitivity]]:
     """Bits by layer, and the sensitivities where they were measured to choose them."""
     if settings.flash_bytes is None:
@@ -232,8 +251,8 @@ def _bits(
     layers = [name for name, size in sizes.items() if min(size.values()) < max(size.values())]
     judged = thin(dataset.val, SENSITIVITY_IMAGES, np.random.default_rng(settings.seed))
     observer.stage("sensitivity", f"{len(layers)} layers on {len(judged)} validation images")
-    found = sensitivities(model, layers, judged, calibration, observer.message)
-    return choose_bits(model.graph, noise_table(found), target, settings.flash_bytes), found
+    found = sensitivities(model, layers, judged, calibration, observer.step)
+    return choose_bits(model.graph, noise_table(found), target, settings.flash_bytes, ram_bytes), found
 
 
 def _membranes(

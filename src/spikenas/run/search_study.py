@@ -9,46 +9,28 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from spikenas.cost.budget import Budget
-from spikenas.cost.target import DEFAULT_TARGET, load_target
-from spikenas.data.datasets import dataset_of
-from spikenas.data.encode import DIRECT
 from spikenas.data.images import Progress
 from spikenas.errors import InputError
 from spikenas.graph import Shape
+from spikenas.html_table import html_table
 from spikenas.run.artifacts import plain, write_json
+from spikenas.run.decisions import why_network
 from spikenas.run.executor import ExecutorSettings, make_executor
 from spikenas.run.folder import open_run
-from spikenas.run.search_stage import SearchTask, budget_of, search_networks
+from spikenas.run.search_stage import SearchTask, search_networks
 from spikenas.run.store import RunStore, open_store
 from spikenas.run.study import StudyResult
-from spikenas.search.pareto import pareto_front
-from spikenas.search.settings import SearchSettings
-from spikenas.search.strategies import DEFAULT_STRATEGY
+from spikenas.run.task_settings import TaskSettings
+from spikenas.search.pareto import OBJECTIVES, pareto_front
 from spikenas.search.trial import Trial, TrialState
-from spikenas.space.samples import frames_of
-from spikenas.space.space import load_space
 
 
 @dataclass(frozen=True, slots=True)
-class StudySettings:
+class StudySettings(TaskSettings):
     """What a study by itself is told; without ``data`` the kind of input and the classes are. Raises InputError."""
 
-    data: str | None = None
     input_shape: Shape | None = None
     classes: int | None = None
-    flash_bytes: int | None = None
-    ram_bytes: int | None = None
-    energy_nj: float | None = None
-    latency_ms: float | None = None
-    target: str = DEFAULT_TARGET
-    space: str = "embedded"
-    operations: tuple[str, ...] | None = None
-    strategy: str = DEFAULT_STRATEGY
-    search: SearchSettings = field(default_factory=SearchSettings)
-    limit: int | None = None
-    encode: str = DIRECT
-    frames: int | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.data is None and (self.input_shape is None or self.classes is None):
@@ -58,19 +40,6 @@ class StudySettings:
         if self.data is not None and (self.input_shape is not None or self.classes is not None):
             raise InputError(f"--input and --classes are those of --data {self.data}: leave them out")
 
-    def task(self, progress: Progress | None = None) -> SearchTask:
-        """The task, its dataset loaded."""
-        target = load_target(self.target)
-        budget = budget_of(self, target)
-        space = load_space(self.space, self.operations)
-        if self.data is None:
-            shape, classes, dataset = self.input_shape or (), self.classes or 0, None  # there, by __post_init__
-        else:
-            dataset = dataset_of(asdict(self), progress=progress)
-            shape, classes = dataset.input_shape, dataset.classes
-        space = space.for_frames(frames_of(shape))
-        return SearchTask(space, shape, classes, target, budget, self.strategy, self.search, dataset, self.seed)
-
 
 @dataclass(frozen=True, slots=True)
 class SearchSummary:
@@ -79,7 +48,7 @@ class SearchSummary:
     genotype: str
     best: Trial
     objectives: tuple[str, ...]
-    front: tuple[Trial, ...]
+    front: tuple[Trial, ...] = field(repr=False)
     budget: Budget
     target: str
     space: str
@@ -92,7 +61,14 @@ class SearchSummary:
     trained: int
     seed: int
     seconds: Mapping[str, float]
+    folder: Path
     next: str
+
+    def _repr_html_(self) -> str:
+        names = ("genotype", *OBJECTIVES)
+        rows = [[getattr(trial, name) for name in names] for trial in (self.best, *self.front)]
+        title = f"{self.trials:,} trials over {self.space}; the one chosen, and the Pareto front"
+        return html_table(rows, names, title)
 
 
 def search_study(
@@ -107,13 +83,15 @@ def search_study(
 
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
-    task = settings.task(progress)
+    task = settings.task(settings.input_shape or (), settings.classes or 0, progress)
     task.evaluator.check_budget()  # before there is a folder
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
         begun = time.perf_counter()
         try:
             with closing(make_executor(executor or ExecutorSettings(), heavy=task.is_heavy)) as workers:
                 result = search_networks(task, folder, store, workers, on_trial)
+            if progress is not None:
+                progress(why_network(result))
         finally:
             store.add_stage("search", time.perf_counter() - begun)
         summary = _summary(settings, task, result, store, out)
@@ -145,5 +123,6 @@ def _summary(
         trained=sum(trial.accuracy is not None for trial in result.trials),
         seed=settings.seed,
         seconds=store.stages(),
+        folder=out,
         next=f"spikenas train {out}" + ("" if settings.data else " --data PATH"),
     )

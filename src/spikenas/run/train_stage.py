@@ -17,6 +17,7 @@ from spikenas.errors import MissingTool, RunError, TrainError
 from spikenas.graph import Graph
 from spikenas.model import Model
 from spikenas.run.artifacts import load_model, read_json, save_model, write_json
+from spikenas.run.decisions import why_epoch
 from spikenas.run.folder import RunFolder, read_run
 from spikenas.run.training_store import load_training, save_training
 from spikenas.snn.distributed import processes
@@ -75,6 +76,7 @@ def train_network(
     for writer in writers:
         writer.close()
     save_model(folder.model, result.model)
+    observer.message(why_epoch(result.best, result.curve))
     with suppress(OSError):
         folder.training.unlink()
     return result.model

@@ -9,6 +9,7 @@ from math import isnan
 from typing import Any
 
 from spikenas.errors import RunError
+from spikenas.html_table import html_table
 
 TRAIN = "train"
 """The measure that is a training; every other measure is the name of a score."""
@@ -72,6 +73,9 @@ class Trial:
     @property
     def done(self) -> bool:
         return self.state is TrialState.DONE
+
+    def _repr_html_(self) -> str:
+        return html_table([(name, value) for name, value in trial_to_dict(self).items() if value not in (None, "")])
 
 
 TRIAL_FIELDS: tuple[str, ...] = tuple(item.name for item in fields(Trial))

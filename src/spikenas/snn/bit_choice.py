@@ -23,24 +23,32 @@ Noise = Mapping[str, Mapping[int, float]]
 FRONT_MOST = 4000  # assignments kept; more differ by a hair
 
 
-def choose_bits(graph: Graph, noise: Noise, target: Target, flash_bytes: int) -> dict[str, int]:
-    """Bits by layer with the least total noise among those whose flash fits. Raises NothingFits."""
+def choose_bits(
+    graph: Graph, noise: Noise, target: Target, flash_bytes: int, ram_bytes: int | None = None
+) -> dict[str, int]:
+    """Bits by layer with the least total noise among those whose flash fits, with the kernels that the budgets call
+    for. Raises NothingFits."""
     for bits in _by_noise(bytes_by_bits(graph, target), noise):
-        if estimate(with_bits(graph, bits), target).flash_bytes <= flash_bytes:
+        cost = estimate(with_bits(graph, bits), target, flash_bytes=flash_bytes, ram_bytes=ram_bytes)
+        if cost.flash_bytes <= flash_bytes:
             return bits
-    least = least_flash(graph, target)
+    least = least_flash(graph, target, flash_bytes, ram_bytes)
     raise NothingFits(
         f"flash budget {format_bytes(flash_bytes)}: this network needs {least:,} bytes at 2 bits a weight; raise "
         "--flash, or search for a smaller network with spikenas run"
     )
 
 
-def least_flash(graph: Graph, target: Target) -> int:
-    """The least flash at any bits; one width alone may need less code than the smallest of several."""
+def least_flash(graph: Graph, target: Target, flash_bytes: int | None = None, ram_bytes: int | None = None) -> int:
+    """The least flash at any bits, with the kernels that the budgets (None: the target's) call for.
+
+    One width alone may need less code than the smallest of several.
+    """
     sizes = bytes_by_bits(graph, target)
     options = [dict.fromkeys(sizes, bits) for bits in WEIGHT_BITS]
     options.append({name: min(_useful(size)) for name, size in sizes.items()})
-    return min(estimate(with_bits(graph, bits), target).flash_bytes for bits in options)
+    graphs = [with_bits(graph, bits) for bits in options]
+    return min(estimate(one, target, flash_bytes=flash_bytes, ram_bytes=ram_bytes).flash_bytes for one in graphs)
 
 
 def _by_noise(sizes: Mapping[str, Mapping[int, int]], noise: Noise) -> Iterator[dict[str, int]]:

@@ -26,14 +26,24 @@ def device_of(config: TrainConfig) -> torch.device:
     return torch.device(chosen if config.device == "auto" else config.device)
 
 
+def fast_bfloat16() -> list[str]:
+    """Which of FAST_BFLOAT16 this CPU has."""
+    features = torch.cpu.get_capabilities()
+    return [name for name in FAST_BFLOAT16 if features.get(name)]
+
+
+def gpu() -> str | None:
+    """The name of the GPU that a training would use."""
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+
+
 def uses_bfloat16(graph: Graph, config: TrainConfig, device: torch.device) -> bool:
     """Whether convolutions run in bfloat16: as asked, else where it is fast and the work is not small."""
     if config.precision != "auto":
         return config.precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    features = torch.cpu.get_capabilities()
-    return any(features.get(name) for name in FAST_BFLOAT16) and work(graph, config) > SMALL_WORK
+    return bool(fast_bfloat16()) and work(graph, config) > SMALL_WORK
 
 
 def autocast(device: torch.device, bfloat16: bool) -> AbstractContextManager[None]:

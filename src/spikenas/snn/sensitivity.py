@@ -39,25 +39,25 @@ def sensitivities(
     layers: Sequence[str],
     judged: Split,
     calibration: Images,
-    on_layer: Callable[[str], None] | None = None,
+    on_step: Callable[[int, int, str], None] | None = None,
 ) -> list[Sensitivity]:
     """The sensitivity of ``layers`` at every width below 8 in which weights are stored.
 
-    ``judged``: validation images, not test images; ``calibration``: training images.
+    ``judged``: validation images, not test images; ``calibration``: training images. ``on_step`` is told how many
+    settings of how many are measured, and which is next.
     """
     eight = dict.fromkeys(layers, MOST_BITS)
     reference = _logits(quantize(model_with_bits(model, eight), calibration), judged.images)
     variance = float(reference.var(axis=0).mean())
     right = _accuracy(reference, judged)
-    found = []
-    for name in layers:
-        if on_layer is not None:
-            on_layer(name)
-        for bits in WEIGHT_BITS:
-            if bits < MOST_BITS:
-                logits = _logits(quantize(model_with_bits(model, {**eight, name: bits}), calibration), judged.images)
-                noise = float(((logits - reference) ** 2).mean()) / max(variance, 1e-12)
-                found.append(Sensitivity(name, bits, noise, right - _accuracy(logits, judged)))
+    found: list[Sensitivity] = []
+    every = [(name, bits) for name in layers for bits in WEIGHT_BITS if bits < MOST_BITS]
+    for name, bits in every:
+        if on_step is not None:
+            on_step(len(found), len(every), f"{name} at {bits} bits")
+        logits = _logits(quantize(model_with_bits(model, {**eight, name: bits}), calibration), judged.images)
+        noise = float(((logits - reference) ** 2).mean()) / max(variance, 1e-12)
+        found.append(Sensitivity(name, bits, noise, right - _accuracy(logits, judged)))
     return found
 
 

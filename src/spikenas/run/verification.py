@@ -1,0 +1,43 @@
+"""A finished run's integer network proven on its device, and the certificate of that in the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spikenas.cost.target import load_target
+from spikenas.data.datasets import dataset_of
+from spikenas.deploy.certificate import Certificate
+from spikenas.deploy.verify import verify
+from spikenas.run.artifacts import load_integer_model, plain, write_json
+from spikenas.run.folder import read_run
+
+IMAGES = 100
+
+
+def verify_run(
+    path: Path,
+    target: str | None = None,
+    *,
+    flash_bytes: int | None = None,
+    ram_bytes: int | None = None,
+    images: int = IMAGES,
+) -> tuple[Certificate, Path]:
+    """The certificate of the run in ``path`` and its file; target and budgets for the linker are by default the run's.
+
+    ``images`` of the test set run on the emulated chip. Raises TargetError when the image does not fit, MissingTool.
+    """
+    folder = read_run(path)
+    settings = folder.settings
+    device = load_target(target or settings["target"])
+    test = dataset_of(settings).test.images
+    certificate = verify(
+        load_integer_model(folder.integer_model),
+        device,
+        test,
+        flash_bytes=flash_bytes or settings["flash_bytes"],
+        ram_bytes=ram_bytes or settings["ram_bytes"],
+        count=images,
+    )
+    file = folder.path / f"certificate-{Path(device.name).stem}.json"
+    write_json(file, plain(certificate))
+    return certificate, file
