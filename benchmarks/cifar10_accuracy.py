@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikenas.cli.progress import RunProgress
-from spikenas.pipeline import RunSettings, RunSummary, command_line, run
+from spikenas.pipeline import RunSummary, run
+from spikenas.run.run_settings import RunSettings, command_line
 
 KB = 1024
 

@@ -16,8 +16,8 @@ from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
 from spikenas.data.datasets import load_dataset
 from spikenas.graph import Conv2d, Linear
-from spikenas.pipeline import RunSettings, command_line
 from spikenas.run.artifacts import load_integer_model
+from spikenas.run.run_settings import RunSettings, command_line
 from spikenas.run.store import SqliteStore
 
 SMALL = ["--samples", "60", "--finalists", "2", "--epochs", "8"]

@@ -19,13 +19,14 @@ from spikenas.cost.target import DEFAULT_TARGET
 from spikenas.data.datasets import Dataset
 from spikenas.deploy.certificate import Certificate
 from spikenas.errors import DatasetError
-from spikenas.pipeline import RunSummary, settings_to_train
+from spikenas.pipeline import RunSummary
 from spikenas.pipeline import run as run_pipeline
 from spikenas.run.evaluation import RunEvaluation, evaluate_run
 from spikenas.run.executor import ExecutorSettings
 from spikenas.run.exports import export_run
 from spikenas.run.quantization import CALIBRATION_IMAGES, Quantized, QuantizeSettings, quantize_run
 from spikenas.run.report_again import refresh_report
+from spikenas.run.run_settings import settings_to_train
 from spikenas.run.search_study import SearchSummary, StudySettings, search_study
 from spikenas.run.task_settings import search_settings
 from spikenas.run.verification import IMAGES, verify_run

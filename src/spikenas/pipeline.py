@@ -8,11 +8,10 @@ it stopped.
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,6 @@ from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import load_target
 from spikenas.data.datasets import Dataset, dataset_of
-from spikenas.errors import InputError
 from spikenas.graph import Graph
 from spikenas.html_table import html_table
 from spikenas.model import IntegerModel, Model
@@ -36,65 +34,16 @@ from spikenas.run.integer_predict import predict_integers
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
+from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
 from spikenas.run.store import RunStore, open_store
-from spikenas.run.task_settings import TaskSettings
-from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network, training_of_search
-from spikenas.score.structure_scores import default_measure
+from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
-from spikenas.space.samples import frames_of
 from spikenas.space.space import load_space
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings(TaskSettings):
-    """What a run is told; two runs with equal settings are the same run.
-
-    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine. With a ``genotype`` nothing
-    is searched; ``training`` is how to train, but for its epochs and seed, which are here.
-    """
-
-    data: str
-    epochs: int | None = None
-    minutes: float | None = None
-    genotype: str | None = None
-    training: TrainConfig | None = None
-
-    def __post_init__(self) -> None:
-        if self.minutes is not None and not self.minutes > 0:
-            raise InputError(f"--minutes {self.minutes:g}: give the training some time, such as 30")
-        if self.minutes is not None and self.epochs is not None:
-            raise InputError("--minutes and --epochs both say how long to train: give one of them")
-
-
-def settings_to_train(
-    network: str, out: Path | None, training: TrainConfig, given: Mapping[str, Any]
-) -> tuple[RunSettings, Path]:
-    """The settings and folder of a run that trains ``network``: a genotype, or a search's folder, whose best it trains.
-
-    What is None in ``given``, by name of RunSettings, is the search's, or RunSettings' default. Raises InputError when
-    the data or the folder is not known.
-    """
-    from_search: dict[str, Any] = {}
-    genotype = network
-    if Path(network).is_dir():
-        searched, genotype = training_of_search(Path(network))
-        from_search = {name: searched.get(name) for name in given}
-        if searched.get("input_shape"):
-            from_search["frames"] = frames_of(tuple(searched["input_shape"]))
-        out = out or Path(network) / "trained"
-    named = {name: value if value is not None else from_search.get(name) for name, value in given.items()}
-    if named["data"] is None or out is None:
-        if from_search:
-            raise InputError(f"--data is missing: the search in '{network}' was made without images; name some")
-        missing = "--data" if named["data"] is None else "--out"
-        raise InputError(f"{missing} is missing: only a search's folder knows its own, and {network!r} is no folder")
-    known = {name: value for name, value in named.items() if value is not None}
-    return RunSettings(**known, genotype=genotype, training=training), out
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,71 +252,10 @@ def _write(
         command=command_line(settings, folder.path),
         curve=read_json(folder.curve),
         trials=[trial_to_dict(trial) for trial in trials],
-        train_command=command_line(_to_train_alike(settings), Path("OUT")) if trials else "",
+        train_command=command_line(settings_of_any(settings), Path("OUT")) if trials else "",
         answers=answers,
         quantized=read_quantized(folder.path),
     )
     keep_page(folder.path, page, integer.graph)
     write_report(page, folder.report)
     write_json(folder.summary, plain(summary))
-
-
-def command_line(settings: RunSettings, out: Path) -> str:
-    """What to type to repeat a run.
-
-    >>> command_line(RunSettings("digits", flash_bytes=32768, seed=1), Path("runs/demo"))
-    'spikenas run --data digits --flash 32768 --seed 1 --out runs/demo'
-    """
-    default = RunSettings(settings.data)
-    verb = ["run"] if settings.genotype is None else ["train", settings.genotype]
-    words = ["spikenas", *verb, "--data", settings.data]
-    for flag, name in FLAGS.items():
-        value = getattr(settings, name)
-        if value != getattr(default, name):
-            words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
-    usual = replace(default.search, measure=default_measure(settings.space))
-    searched = settings.genotype is None
-    for name in ("samples", "finalists", "measure", "shortlist_measure") if searched else ():
-        value = getattr(settings.search, name)
-        if value != getattr(usual, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    if settings.training is not None:
-        words += _training_words(settings.training)
-    return shlex.join([*words, "--out", str(out)])
-
-
-def _to_train_alike(settings: RunSettings) -> RunSettings:
-    """What ``spikenas train`` takes of a search's settings, for any genotype."""
-    of_data = ("data", "limit", "encode", "frames", "seed")
-    taken = (*of_data, "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes")
-    return RunSettings(**{name: getattr(settings, name) for name in taken}, genotype="GENOTYPE")
-
-
-def _training_words(training: TrainConfig) -> list[str]:
-    """What ``spikenas train`` was told beyond its defaults; the seed is the run's."""
-    words: list[str] = []
-    for item in fields(TrainConfig):
-        value = getattr(training, item.name)
-        if item.name not in ("epochs", "seed", "neuron") and value != item.default:
-            flag = "--" + item.name.replace("_", "-")
-            words += [flag] if value is True else [flag, str(value)]
-    return words
-
-
-FLAGS = {
-    "--flash": "flash_bytes",
-    "--ram": "ram_bytes",
-    "--energy": "energy_nj",
-    "--latency": "latency_ms",
-    "--target": "target",
-    "--space": "space",
-    "--operations": "operations",
-    "--strategy": "strategy",
-    "--epochs": "epochs",
-    "--minutes": "minutes",
-    "--limit": "limit",
-    "--encode": "encode",
-    "--frames": "frames",
-    "--seed": "seed",
-}
-"""Command-line options of a run and the settings they set."""

@@ -31,8 +31,8 @@ def run(
     """
     more = told.settings()
     from spikenas.cli.progress import RunProgress
-    from spikenas.pipeline import RunSettings
     from spikenas.pipeline import run as run_pipeline
+    from spikenas.run.run_settings import RunSettings
 
     settings = RunSettings(data=data, epochs=epochs, minutes=minutes, **more)
     with RunProgress() as progress:

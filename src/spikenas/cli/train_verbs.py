@@ -88,8 +88,9 @@ def train(
     given = dict(locals())
     memories = {"flash_bytes": bytes_or_none(flash), "ram_bytes": bytes_or_none(ram)}
     from spikenas.cli.progress import RunProgress
-    from spikenas.pipeline import follow, settings_to_train
+    from spikenas.pipeline import follow
     from spikenas.pipeline import run as run_pipeline
+    from spikenas.run.run_settings import settings_to_train
     from spikenas.snn.distributed import worker_group
     from spikenas.snn.train import TrainConfig
 

@@ -1,0 +1,123 @@
+"""What a run is told, and the command line that tells it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from spikenas.errors import InputError
+from spikenas.run.task_settings import TaskSettings
+from spikenas.run.train_stage import training_of_search
+from spikenas.score.structure_scores import default_measure
+from spikenas.snn.train_config import TrainConfig
+from spikenas.space.samples import frames_of
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings(TaskSettings):
+    """What a run is told; two runs with equal settings are the same run.
+
+    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine. With a ``genotype`` nothing
+    is searched; ``training`` is how to train, but for its epochs and seed, which are here.
+    """
+
+    data: str
+    epochs: int | None = None
+    minutes: float | None = None
+    genotype: str | None = None
+    training: TrainConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"--minutes {self.minutes:g}: give the training some time, such as 30")
+        if self.minutes is not None and self.epochs is not None:
+            raise InputError("--minutes and --epochs both say how long to train: give one of them")
+
+
+def settings_to_train(
+    network: str, out: Path | None, training: TrainConfig, given: Mapping[str, Any]
+) -> tuple[RunSettings, Path]:
+    """The settings and folder of a run that trains ``network``: a genotype, or a search's folder, whose best it trains.
+
+    What is None in ``given``, by name of RunSettings, is the search's, or RunSettings' default. Raises InputError when
+    the data or the folder is not known.
+    """
+    from_search: dict[str, Any] = {}
+    genotype = network
+    if Path(network).is_dir():
+        searched, genotype = training_of_search(Path(network))
+        from_search = {name: searched.get(name) for name in given}
+        if searched.get("input_shape"):
+            from_search["frames"] = frames_of(tuple(searched["input_shape"]))
+        out = out or Path(network) / "trained"
+    named = {name: value if value is not None else from_search.get(name) for name, value in given.items()}
+    if named["data"] is None or out is None:
+        if from_search:
+            raise InputError(f"--data is missing: the search in '{network}' was made without images; name some")
+        missing = "--data" if named["data"] is None else "--out"
+        raise InputError(f"{missing} is missing: only a search's folder knows its own, and {network!r} is no folder")
+    known = {name: value for name, value in named.items() if value is not None}
+    return RunSettings(**known, genotype=genotype, training=training), out
+
+
+def command_line(settings: RunSettings, out: Path) -> str:
+    """What to type to repeat a run.
+
+    >>> command_line(RunSettings("digits", flash_bytes=32768, seed=1), Path("runs/demo"))
+    'spikenas run --data digits --flash 32768 --seed 1 --out runs/demo'
+    """
+    default = RunSettings(settings.data)
+    verb = ["run"] if settings.genotype is None else ["train", settings.genotype]
+    words = ["spikenas", *verb, "--data", settings.data]
+    searched = settings.genotype is None
+    for flag, name in (FLAGS | SEARCH_FLAGS if searched else FLAGS).items():
+        value = getattr(settings, name)
+        if value != getattr(default, name):
+            words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    usual = replace(default.search, measure=default_measure(settings.space))
+    for name in ("samples", "finalists", "measure", "shortlist_measure") if searched else ():
+        value = getattr(settings.search, name)
+        if value != getattr(usual, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    if settings.training is not None:
+        words += _training_words(settings.training)
+    return shlex.join([*words, "--out", str(out)])
+
+
+def settings_of_any(settings: RunSettings) -> RunSettings:
+    """What ``spikenas train`` takes of a search's settings, for any GENOTYPE."""
+    of_data = ("data", "limit", "encode", "frames", "seed")
+    taken = (*of_data, "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes")
+    return RunSettings(**{name: getattr(settings, name) for name in taken}, genotype="GENOTYPE")
+
+
+def _training_words(training: TrainConfig) -> list[str]:
+    """What ``spikenas train`` was told beyond its defaults; the seed is the run's."""
+    words: list[str] = []
+    for item in fields(TrainConfig):
+        value = getattr(training, item.name)
+        if item.name not in ("epochs", "seed", "neuron") and value != item.default:
+            flag = "--" + item.name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+    return words
+
+
+FLAGS = {
+    "--flash": "flash_bytes",
+    "--ram": "ram_bytes",
+    "--energy": "energy_nj",
+    "--latency": "latency_ms",
+    "--target": "target",
+    "--space": "space",
+    "--epochs": "epochs",
+    "--minutes": "minutes",
+    "--limit": "limit",
+    "--encode": "encode",
+    "--frames": "frames",
+    "--seed": "seed",
+}
+"""Options of a run and the settings they set; below, those that only a search has."""
+SEARCH_FLAGS = {"--operations": "operations", "--strategy": "strategy"}
