@@ -60,6 +60,17 @@ def same(one: TrainState, other: TrainState) -> bool:
     )
 
 
+def test_running_statistics_of_few_batches_have_no_trace_of_where_they_began() -> None:
+    images = noise(12)
+    config = TrainConfig(epochs=2, batch_size=12, learning_rate=1e-9, augment="none", threads=1, precision="float32")
+    model = train(graph(), images, images, config).model
+    kernel = torch.from_numpy(model.weights["conv2d_1.weight"])
+    currents = torch.nn.functional.conv2d(normalize(torch.from_numpy(images.images)), kernel, padding=1)
+    variance, mean = torch.var_mean(currents, dim=(0, 2, 3))
+    np.testing.assert_allclose(model.weights["batchnorm2d_2.running_var"], variance, rtol=1e-4)
+    np.testing.assert_allclose(model.weights["batchnorm2d_2.running_mean"], mean, rtol=1e-3, atol=1e-5)
+
+
 def test_digits_are_learned() -> None:
     digits = load_dataset("digits")
     result = train(

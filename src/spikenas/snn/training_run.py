@@ -26,6 +26,8 @@ from spikenas.snn.objective import loss, mixed
 from spikenas.snn.train_config import OPTIMIZERS, TrainConfig, learning_rate_at, parameter_groups
 
 Arrays = dict[str, npt.NDArray[Any]]
+MOMENTUM = 0.1
+"""of the norms' running statistics, once there were enough batches"""
 SILENT_EPOCHS = 3
 """after which a neuron that never fired is not expected to"""
 
@@ -125,6 +127,7 @@ class TrainingRun:
         config, step = self.config, (epoch - 1) * self.batches + batch - 1
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate_scale * learning_rate_at(step, config.epochs * self.batches, config)
+        self._set_momentum(step)
         index = index.to(self.device)
         pixels = augmented(self.pixels[index], self.augment, self.generator)
         mine = self.workers.share(len(index))
@@ -151,6 +154,12 @@ class TrainingRun:
 
     def _sites(self, name: str) -> int:
         return self.neurons[name] * self.network.graph.timesteps
+
+    def _set_momentum(self, step: int) -> None:
+        """Running statistics are the mean of all batches while these are few: no trace of where they began."""
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = max(MOMENTUM, 1 / (step + 1))
 
     def _rate(self, fired: Mapping[str, float], images: float) -> float:
         return sum(fired.values()) / max(1.0, images * sum(map(self._sites, self.neurons)))
