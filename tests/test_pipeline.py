@@ -148,6 +148,32 @@ def test_quantize_leaves_a_network_its_figures_and_a_section_of_the_report(
     assert "b4-qat1" in (finished / "report.html").read_text()
 
 
+def test_a_quantized_setting_is_exported_and_proven(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", str(finished), "--bits", "2"]) == 0
+    assert "verify" in capsys.readouterr().out
+    assert main(["export", str(finished), "--to", "c", "--out", str(tmp_path / "own")]) == 0
+    assert main(["export", str(finished), "--to", "c", "--out", str(tmp_path / "b2"), "--quantized", "b2"]) == 0
+    own, few = (sum(file.stat().st_size for file in (tmp_path / name).glob("*.c")) for name in ("own", "b2"))
+    assert few < own
+    capsys.readouterr()
+    assert main(["export", str(finished), "--to", "nir", "--out", str(tmp_path / "x"), "--quantized", "b2"]) == 2
+    assert "'nir' holds real numbers, 'b2' is integers: use c or onnx-integer" in capsys.readouterr().err
+    assert main(["export", str(finished), "--to", "c", "--out", str(tmp_path / "x"), "--quantized", "b7"]) == 2
+    assert "was not quantized as 'b7'; there are " in capsys.readouterr().err
+
+
+@pytest.mark.arm
+def test_the_certificate_of_a_setting_lies_beside_it(finished: Path) -> None:
+    pytest.importorskip("unicorn")
+    assert main(["quantize", str(finished), "--bits", "3"]) == 0
+    assert main(["verify", str(finished), "--quantized", "b3", "--images", "2"]) == 0
+    certificate = json.loads((finished / "quantized" / "b3" / "certificate-cortex-m4.json").read_text())
+    assert certificate["difference"] is None
+    assert certificate["chip_identical"] == 2
+
+
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [

@@ -146,21 +146,28 @@ def verify(
     flash: str | None = None,
     ram: str | None = None,
     images: int = IMAGES,
+    quantized: str | None = None,
 ) -> Certificate:
     """The proof that ``run`` fits and computes the same bits on an emulated chip, by default its own target's.
 
+    ``quantized``: the label of a setting that :func:`quantize` tried, instead of the run's own bits.
+
     Raises TargetError when the image does not fit, and MissingTool without a cross compiler and an emulator.
     """
-    budgets = [None if text is None else parse_bytes(text) for text in (flash, ram)]
-    return verify_run(_path(run), target, flash_bytes=budgets[0], ram_bytes=budgets[1], images=images)[0]
+    flash_bytes, ram_bytes = (None if text is None else parse_bytes(text) for text in (flash, ram))
+    return verify_run(
+        _path(run), target, flash_bytes=flash_bytes, ram_bytes=ram_bytes, images=images, setting=quantized
+    )[0]
 
 
-def export(run: Run, out: Path | str, *, to: str = "c") -> Path:
+def export(run: Run, out: Path | str, *, to: str = "c", quantized: str | None = None) -> Path:
     """Write the network of ``run`` to ``out``: a folder for ``c``, a file for ``nir``, ``onnx`` or ``onnx-integer``.
+
+    ``quantized``: as in :func:`verify`; only ``c`` and ``onnx-integer`` hold integers.
 
     Raises InputError for another format, RunError where ``out`` cannot be written.
     """
-    export_run(_path(run), to, Path(out))
+    export_run(_path(run), to, Path(out), quantized)
     return Path(out)
 
 

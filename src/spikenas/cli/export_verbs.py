@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json
-from spikenas.cli.search_options import among
+from spikenas.cli.search_options import SettingOption, among
 from spikenas.run.artifacts import save_model
 from spikenas.run.exports import FORMATS, export_run
 
@@ -22,13 +22,14 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="File to write; for c a folder.")],
+    quantized: SettingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a run's network as C sources, as NIR or as ONNX.
 
     Example: `spikenas export runs/demo --to nir --out demo.nir`
     """
-    remarks = export_run(run, to, out)
+    remarks = export_run(run, to, out, quantized)
     if as_json:
         return print_json({"written": out, "format": to, "remarks": remarks})
     print(f"wrote {out}")

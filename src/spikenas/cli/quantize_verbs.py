@@ -53,6 +53,9 @@ def quantize(
     if as_json:
         return print_json(plain(result) | {"points_lost": result.points_lost})
     _print(result)
+    if out is None:
+        print(f"next    spikenas verify {run} --quantized {result.label}")
+        print(f"        spikenas export {run} --quantized {result.label} --to c --out firmware")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

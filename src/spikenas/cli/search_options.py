@@ -41,6 +41,10 @@ TargetOption = Annotated[
         "--target", help="Device, see `spikenas targets`, or a board's .toml file.", autocompletion=TARGET_NAMES
     ),
 ]
+SettingOption = Annotated[
+    str | None,
+    typer.Option("--quantized", help="A setting of `spikenas quantize`, such as b4-qat5. Default: the run's own bits."),
+]
 RunTargetOption = Annotated[
     str | None, typer.Option("--target", help="Device; default the run's.", autocompletion=TARGET_NAMES)
 ]

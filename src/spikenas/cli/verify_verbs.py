@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.search_options import RunTargetOption, bytes_or_none
+from spikenas.cli.search_options import RunTargetOption, SettingOption, bytes_or_none
 from spikenas.cost.budget import format_bytes
 from spikenas.errors import RunError
 from spikenas.run.artifacts import plain
@@ -23,6 +23,7 @@ def verify(
     flash: Annotated[str | None, typer.Option("--flash", help="Budget for the linker; default the run's.")] = None,
     ram: Annotated[str | None, typer.Option("--ram", help="Budget for the linker; default the run's.")] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Test images to run on the emulated chip.")] = 100,
+    quantized: SettingOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compile for a device within the budget, run it on an emulated core, and compare every logit and spike.
@@ -31,9 +32,8 @@ def verify(
     """
     from spikenas.run.verification import verify_run
 
-    certificate, path = verify_run(
-        run, target, flash_bytes=bytes_or_none(flash), ram_bytes=bytes_or_none(ram), images=images
-    )
+    budgets = {"flash_bytes": bytes_or_none(flash), "ram_bytes": bytes_or_none(ram)}
+    certificate, path = verify_run(run, target, **budgets, images=images, setting=quantized)
     if as_json:
         print_json(certificate)
     else:

@@ -21,6 +21,7 @@ from spikenas.run.artifacts import read_json, write_json
 
 RUN_SCHEMA = 1
 SETTINGS_FILE, LOCK_FILE, DRIVER_FILE = "run.json", "run.lock", "driver.json"
+INTEGER_FILE = "integer.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,26 @@ class RunFolder:
 
     @property
     def integer_model(self) -> Path:
-        return self.path / "integer.safetensors"
+        return self.path / INTEGER_FILE
+
+    @property
+    def quantized(self) -> Path:
+        """A folder for each setting that the network was quantized at."""
+        return self.path / "quantized"
+
+    def integers(self, setting: str | None = None) -> Path:
+        """The run's integer network, or that of a ``setting`` of `spikenas quantize`, by its folder's name.
+
+        Raises RunError for a setting that is not there.
+        """
+        if setting is None:
+            return self.integer_model
+        model = self.quantized / setting / INTEGER_FILE
+        if not model.is_file():
+            there = sorted(path.parent.name for path in self.quantized.glob(f"*/{INTEGER_FILE}"))
+            known = f"there are {', '.join(there)}" if there else f"make some with: spikenas quantize {self.path}"
+            raise RunError(f"{self.path}: was not quantized as '{setting}'; {known}")
+        return model
 
     @property
     def training(self) -> Path:

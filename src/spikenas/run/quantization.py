@@ -23,7 +23,7 @@ from spikenas.data.split import thin
 from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
-from spikenas.run.folder import RunFolder, open_run, read_run
+from spikenas.run.folder import INTEGER_FILE, RunFolder, open_run, read_run
 from spikenas.run.integer_predict import predict_integers
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
@@ -46,7 +46,7 @@ from spikenas.snn.sensitivity import SENSITIVITY_IMAGES, Sensitivity, noise_tabl
 CALIBRATION_IMAGES = 1000
 FLIP_IMAGES = 200
 AUTO = "auto"
-QUANTIZED_FOLDER, RESULT_FILE, MODEL_FILE = "quantized", "quantized.json", "integer.safetensors"
+RESULT_FILE = "quantized.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +140,10 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     with open_run(run, there.settings) as folder:
         dataset = _dataset(folder, observer)
         result, integer = quantize_model(model, dataset, settings, target, observer, budget)
-        place = out or folder.path / QUANTIZED_FOLDER / settings.label
+        place = out or folder.quantized / settings.label
         place.mkdir(parents=True, exist_ok=True)
-        save_model(place / MODEL_FILE, integer)
-        result = replace(result, model=place / MODEL_FILE)
+        save_model(place / INTEGER_FILE, integer)
+        result = replace(result, model=place / INTEGER_FILE)
         write_json(place / RESULT_FILE, plain(result) | {"points_lost": result.points_lost})
     return result
 
@@ -201,14 +201,14 @@ def quantize_model(
         sensitivity=tuple(sensitivity),
         weights=tuple(weight_ranges(integer)),
         membrane_ranges=tuple(membrane_ranges(integer, calibration)),
-        model=Path(MODEL_FILE),
+        model=Path(INTEGER_FILE),
     )
     return result, integer
 
 
 def read_quantized(run: Path) -> list[dict[str, Any]]:
     """The results of all settings in a run's folder, largest flash first, as JSON has them."""
-    files = sorted((run / QUANTIZED_FOLDER).glob(f"*/{RESULT_FILE}"))
+    files = sorted(RunFolder(run, {}).quantized.glob(f"*/{RESULT_FILE}"))
     found: list[dict[str, Any]] = [read_json(file) for file in files]
     return sorted(found, key=lambda row: (-row["flash_bytes"], row["label"]))
 

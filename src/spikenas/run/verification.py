@@ -21,23 +21,25 @@ def verify_run(
     flash_bytes: int | None = None,
     ram_bytes: int | None = None,
     images: int = IMAGES,
+    setting: str | None = None,
 ) -> tuple[Certificate, Path]:
     """The certificate of the run in ``path`` and its file; target and budgets for the linker are by default the run's.
 
-    ``images`` of the test set run on the emulated chip. Raises TargetError when the image does not fit, MissingTool.
+    ``images`` of the test set run on the emulated chip; ``setting``: of `spikenas quantize`, instead of the run's own.
+    Raises TargetError when the image does not fit, RunError for a setting that is not there, MissingTool.
     """
     folder = read_run(path)
     settings = folder.settings
     device = load_target(target or settings["target"])
     test = dataset_of(settings).test.images
     certificate = verify(
-        load_integer_model(folder.integer_model),
+        load_integer_model(folder.integers(setting)),
         device,
         test,
         flash_bytes=flash_bytes or settings["flash_bytes"],
         ram_bytes=ram_bytes or settings["ram_bytes"],
         count=images,
     )
-    file = folder.path / f"certificate-{Path(device.name).stem}.json"
+    file = folder.integers(setting).parent / f"certificate-{Path(device.name).stem}.json"
     write_json(file, plain(certificate))
     return certificate, file
