@@ -21,7 +21,7 @@ def report(
 ) -> None:
     """Write a run's report again from what the run left in its folder, or a page that compares two runs.
 
-    Example: `spikenas report --compare runs/small runs/big`
+    Example: `spikenas report runs/demo`
     """
     from spikenas.run.report_again import compare_reports, rewrite_report
 
