@@ -13,7 +13,7 @@ from spikenas.cost.memory import Kernels
 from spikenas.cost.target import load_target
 from spikenas.run.decisions import why_epoch, why_kernels, why_network
 from spikenas.run.study import StudyResult
-from spikenas.search.trial import TRAIN, Trial, TrialState, quality
+from spikenas.search.trial import TRAIN, Trial, TrialState, best_of
 from spikenas.snn.learning_curve import EpochStats, best_epoch
 
 GOOD = Trial(0, "good", TRAIN, epochs=8, accuracy=0.931, score=5.0, budget_use=0.5)
@@ -36,10 +36,20 @@ OTHERS = [
 )
 def test_the_closest_rival_and_what_decided(rival: dict[str, float], words: str) -> None:
     trials = [GOOD, *OTHERS, replace(GOOD, number=4, genotype="rival", **rival)]  # type: ignore[arg-type]
-    best = max((trial for trial in trials if trial.done), key=quality)
+    best = best_of([trial for trial in trials if trial.done])
     told = why_network(StudyResult(best, tuple(trials)))
     assert told.startswith("5 trials, 1 over budget; chose good: 93.1% of validation images after 8 epochs, ahead of ")
     assert told.endswith(words)
+
+
+def test_a_rival_hardly_better_takes_more_energy() -> None:
+    trials = [
+        replace(GOOD, energy_nj=300.0),
+        replace(GOOD, number=4, genotype="rival", accuracy=0.935, energy_nj=500.0),
+    ]
+    assert why_network(StudyResult(best_of(trials), tuple(trials))).endswith(
+        "hardly less than rival: 93.5% of validation images after 8 epochs, for 60% of its energy"
+    )
 
 
 def test_a_search_without_training_compares_scores() -> None:

@@ -21,6 +21,7 @@ from spikenas.search.trial import (
     Proposal,
     Trial,
     TrialState,
+    best_of,
     quality,
     trial_from_dict,
     trial_to_dict,
@@ -79,6 +80,19 @@ def test_quality_puts_the_longest_training_first_and_then_accuracy() -> None:
     good = Trial(3, "d", TRAIN, 8, accuracy=0.95, budget_use=0.9)
     lean = Trial(4, "e", TRAIN, 8, accuracy=0.95, budget_use=0.5)
     assert sorted([lean, good, poor, brief, untrained], key=quality) == [untrained, brief, poor, good, lean]
+
+
+def test_of_networks_as_accurate_the_one_that_takes_least_energy_is_best() -> None:
+    highest = Trial(0, "a", TRAIN, 8, accuracy=0.950, energy_nj=900.0)
+    near = Trial(1, "b", TRAIN, 8, accuracy=0.941, energy_nj=500.0)
+    far = Trial(2, "c", TRAIN, 8, accuracy=0.930, energy_nj=100.0)
+    brief = Trial(3, "d", TRAIN, 4, accuracy=0.949, energy_nj=200.0)
+    assert best_of([highest, near, far, brief]) is near
+    assert best_of([highest, far, brief]) is highest
+    assert (
+        best_of([Trial(4, "e", "structure", score=2.0, energy_nj=9.0), Trial(5, "f", "structure", score=1.0)]).score
+        == 2
+    )
 
 
 @pytest.mark.parametrize("name", GENERAL)

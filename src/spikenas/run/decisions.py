@@ -23,6 +23,8 @@ def why_network(found: StudyResult) -> str:
     if rivals:
         rival = max(rivals, key=quality)
         beaten = f"ahead of {rival.genotype}: {_measured(rival)}{_tie(best, rival)}"
+        if quality(rival) > quality(best):
+            beaten = f"hardly less than {rival.genotype}: {_measured(rival)}, for {_share(best, rival)} of its energy"
     return f"{len(found.trials):,} trials, {rejected:,} over budget; chose {best.genotype}: {_measured(best)}, {beaten}"
 
 
@@ -30,6 +32,10 @@ def _measured(trial: Trial) -> str:
     if trial.accuracy is not None:
         return f"{100 * trial.accuracy:.1f}% of validation images after {trial.epochs} epochs"
     return "not measured" if trial.score is None else f"{trial.measure} {trial.score:.4g}"
+
+
+def _share(trial: Trial, rival: Trial) -> str:
+    return f"{(trial.energy_nj or 0.0) / (rival.energy_nj or 1.0):.0%}"
 
 
 def _tie(best: Trial, rival: Trial) -> str:

@@ -25,7 +25,7 @@ from spikenas.search.learning import Learner
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import make_strategy
 from spikenas.search.strategy import Strategy
-from spikenas.search.trial import TRAIN, Proposal, Trial, TrialState, quality
+from spikenas.search.trial import TRAIN, Proposal, Trial, TrialState, best_of
 from spikenas.space.spikenas_bench import BenchSpace
 
 Column = npt.NDArray[Any]
@@ -164,7 +164,7 @@ def replay(strategy: Strategy, evaluator: TableEvaluator) -> Replay:
     done = [trial for trial in trials if trial.done]
     if not done:
         raise evaluator.nothing_fits(trials)
-    best = max(done, key=quality)
+    best = best_of(done)
     table, limit = evaluator.table, evaluator.parameter_limit
     feasible = table.test_acc if limit is None else table.test_acc[table.params <= limit]
     return Replay(

@@ -11,12 +11,12 @@ from spikenas.run.evaluator import Evaluator, Job, Outcome, lost_outcome
 from spikenas.run.executor import Executor
 from spikenas.run.store import Store
 from spikenas.search.strategy import Strategy
-from spikenas.search.trial import Proposal, Trial, quality
+from spikenas.search.trial import Proposal, Trial, best_of
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """A finished study: the done trial of highest :func:`spikenas.search.trial.quality`, and all trials by number."""
+    """A finished study: the done trial that is :func:`spikenas.search.trial.best_of` all, and all trials by number."""
 
     best: Trial
     trials: tuple[Trial, ...]
@@ -53,7 +53,7 @@ def run_study(
     done = [trial for trial in trials if trial.done]
     if not done:
         raise evaluator.nothing_fits(trials)
-    return StudyResult(max(done, key=quality), tuple(trials))
+    return StudyResult(best_of(done), tuple(trials))
 
 
 OTHER_SEARCH = "it belongs to another search or version; start in another folder"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from math import isnan
@@ -115,6 +115,22 @@ def quality(trial: Trial) -> tuple[float, ...]:
         -(trial.budget_use or 0.0),
         -float(trial.number),
     )
+
+
+TIE = 0.01
+"""a difference of accuracy that a few thousand validation images and a short training do not tell from luck"""
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The best of done ``trials``: that of highest :func:`quality`, or one as good that takes less energy.
+
+    As good is what was trained as long and is at most TIE less accurate.
+    """
+    best = max(trials, key=quality)
+    if best.accuracy is None or best.energy_nj is None:
+        return best
+    near = [t for t in trials if t.epochs == best.epochs and t.accuracy is not None and t.energy_nj is not None]
+    return min((t for t in near if best.accuracy - (t.accuracy or 0.0) <= TIE), key=lambda t: t.energy_nj or 0.0)
 
 
 def _or_least(value: float | None) -> float:
