@@ -126,7 +126,7 @@ class _Join(torch.autograd.Function):
         spikes = xs[0].new_empty(setting.timesteps if setting.lif is not None else 0, *xs[0].shape[1:])
         call.sum, call.spikes = _address(summed) if setting.total else None, _address(spikes)
         scales = _scales(setting, parameters)  # held until the kernel, which has only their addresses, is done
-        _kernel(xs[0]).forward(ctypes.byref(call), _terms(setting, xs, scales), _threads(xs[0], setting.timesteps))
+        kernel_of(xs[0]).forward(ctypes.byref(call), _terms(setting, xs, scales), threads_for(xs[0], setting.timesteps))
         ctx.setting, ctx.count = setting, count
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
@@ -139,7 +139,7 @@ class _Join(torch.autograd.Function):
         setting: _Setting = ctx.setting
         xs, parameters = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
         x, scales = xs[0], _scales(setting, parameters)
-        kernel, threads, call = _kernel(x), _threads(x, setting.timesteps), _call(setting, xs, parameters)
+        kernel, threads, call = kernel_of(x), threads_for(x, setting.timesteps), _call(setting, xs, parameters)
         if grad_count is not None and grad_spikes is None:
             grad_spikes = x.new_zeros(setting.timesteps, *x.shape[1:])
         given = [None if g is None else g.to(x.dtype).contiguous() for g in (grad_sum, grad_spikes)]
@@ -178,11 +178,11 @@ def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> _Statistics:
     if not norm.training:
         return _Statistics(running_mean.clone(), torch.rsqrt(running_var + norm.eps), 0)
     channels = x.shape[-1]
-    rows, threads = x.numel() // channels, _threads(x, 1)
+    rows, threads = x.numel() // channels, threads_for(x, 1)
     out = torch.empty(2, channels, dtype=torch.float64)
     partial = torch.empty(threads, 2, channels, dtype=torch.float64)
     centre = running_mean.contiguous()
-    _kernel(x).moments(
+    kernel_of(x).moments(
         _pointer(x.detach()), _pointer(centre), Long(rows), Long(channels), _pointer(out), _pointer(partial), threads
     )
     first, second = out / rows
@@ -260,13 +260,15 @@ def _library(kind: torch.dtype) -> ctypes.CDLL | None:
     return library("bf16" if kind is torch.bfloat16 else "float")
 
 
-def _kernel(x: Tensor) -> ctypes.CDLL:
+def kernel_of(x: Tensor) -> ctypes.CDLL:
+    """The kernels for values like those of ``x``, where they are :func:`available`."""
     found = _library(x.dtype)
     assert found is not None, "ask available() first"
     return found
 
 
-def _threads(x: Tensor, timesteps: int) -> int:
+def threads_for(x: Tensor, timesteps: int) -> int:
+    """Threads that pay for ``x`` [T or 1, ...], each of whose values is used in so many timesteps."""
     return 1 if x[0].numel() * max(len(x), timesteps) < SMALL else torch.get_num_threads()
 
 

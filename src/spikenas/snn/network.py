@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from spikenas.errors import ModelError
 from spikenas.graph import (
@@ -39,6 +38,7 @@ from spikenas.model import Model
 from spikenas.snn.execution import Execution, Join, Joint, Watch, channels_last, folded
 from spikenas.snn.junction import Current, available, join
 from spikenas.snn.neuron import NEURONS, FusedLif, Neuron
+from spikenas.snn.pooling import pool
 
 SPIKE_RATE = 0.2  # of a fresh network's neurons, roughly
 
@@ -159,8 +159,7 @@ class Network(nn.Module):
             case Conv2d() | BatchNorm2d():
                 return folded(x, self.operator(name))
             case AvgPool2d():
-                window = (layer.kernel_size, layer.stride, layer.padding)
-                return folded(x, lambda maps: functional.avg_pool2d(maps, *window))
+                return pool(x, layer)
             case Linear():
                 features: Tensor = self.operator(name)(self._drop(x))
                 return features

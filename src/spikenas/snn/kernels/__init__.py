@@ -18,6 +18,7 @@ from spikenas.errors import MissingTool
 from spikenas.host_compiler import host_compiler
 
 FLAGS = ("-std=c11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+SOURCES = ("values.c", "junction.c", "pooling.c")
 OFF = "SPIKENAS_KERNELS"
 """environment variable; at ``0`` torch's own operations are used instead"""
 
@@ -30,7 +31,7 @@ def library(values: str) -> ctypes.CDLL | None:
     """
     if os.environ.get(OFF) == "0":
         return None
-    source = (files(__name__) / "junction.c").read_text(encoding="utf-8")
+    source = "".join((files(__name__) / name).read_text(encoding="utf-8") for name in SOURCES)
     with contextlib.suppress(MissingTool, OSError):
         path = _built(source, host_compiler(), ["-DVALUE_BF16"] if values == "bf16" else [])
         return None if path is None else ctypes.CDLL(str(path))
@@ -45,7 +46,7 @@ def _built(source: str, compiler: list[str], defines: list[str]) -> Path | None:
         return built
     built.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=built.parent) as scratch:
-        code, output = Path(scratch) / "junction.c", Path(scratch) / "junction.so"
+        code, output = Path(scratch) / "kernels.c", Path(scratch) / "kernels.so"
         code.write_text(source, encoding="utf-8")
         for threads in (["-fopenmp"], []):
             command = [*compiler, *FLAGS, *defines, *threads, "-o", str(output), str(code)]

@@ -6,28 +6,7 @@
    and thresholds are over the neuron's gain, as in neuron.py, which defines the arithmetic. The backward pass computes
    the membranes again instead of keeping them.
 
-   Compiled once for values in float and once in bfloat16 (-DVALUE_BF16); arithmetic is float in both. Results depend on
-   the number of threads only by the order of sums. */
-
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#ifdef VALUE_BF16
-typedef uint16_t value;
-static inline float load(value x) {
-    union { uint32_t bits; float number; } u = {(uint32_t)x << 16};
-    return u.number;
-}
-static inline value store(float x) { /* to nearest, ties to even */
-    union { float number; uint32_t bits; } u = {x};
-    return (value)((u.bits + 0x7fffu + ((u.bits >> 16) & 1u)) >> 16);
-}
-#else
-typedef float value;
-static inline float load(value x) { return x; }
-static inline value store(float x) { return x; }
-#endif
+   Results depend on the number of threads only by the order of sums. */
 
 #ifndef BLOCK
 #define BLOCK 512
