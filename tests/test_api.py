@@ -56,6 +56,15 @@ def test_a_run_is_judged_and_quantized_again(example: dict[str, Any]) -> None:
     assert quantized.model.is_file()
 
 
+def test_a_search_s_frames_are_those_of_the_training() -> None:
+    data = spikenas.load("digits", encode="rate", frames=2, limit=100)
+    found = spikenas.search(data, spikenas.Budget(flash="32KB", ram="16KB"), samples=30, finalists=0)
+    trained = spikenas.train(found, epochs=1)
+    settings = json.loads((trained.folder / "run.json").read_text())["settings"]
+    assert (settings["encode"], settings["frames"], settings["limit"]) == ("rate", 2, 100)
+    assert not spikenas.load_model(trained.folder / "model.safetensors").graph.static
+
+
 def test_values_show_themselves_shortly_and_as_tables(example: dict[str, Any]) -> None:
     found, trained = example["found"], example["trained"]
     model = spikenas.load_model(trained.folder / "model.safetensors")

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from spikenas.cli.progress import RunProgress
-from spikenas.cost.budget import Budget, parse_bytes
+from spikenas.cli.search_options import bytes_or_none
+from spikenas.cost.budget import Budget
 from spikenas.cost.target import DEFAULT_TARGET
-from spikenas.data.datasets import Dataset
+from spikenas.data.datasets import TOLD, Dataset
 from spikenas.deploy.certificate import Certificate
 from spikenas.errors import DatasetError
 from spikenas.pipeline import RunSummary
@@ -92,7 +93,7 @@ def train(
     genotype, which needs ``data``. ``epochs`` None suits the data, or ``minutes`` on this machine. ``training``: how,
     but for its epochs and seed. Raises InputError, and TrainError for a training that cannot go on.
     """
-    given: dict[str, Any] = {"data": None, "limit": None, "seed": None} if data is None else _source(data)
+    given: dict[str, Any] = dict.fromkeys(TOLD) if data is None else _source(data)
     given |= asdict(budget or Budget()) | {"target": target, "space": space, "epochs": epochs, "minutes": minutes}
     if isinstance(network, SearchSummary):
         out = out or network.folder / "trained"
@@ -121,7 +122,7 @@ def quantize(
     """
     settings = QuantizeSettings(
         (bits,) if isinstance(bits, int) else bits,
-        None if flash is None else parse_bytes(flash),
+        bytes_or_none(flash),
         membrane_bits,
         qat_epochs,
         calibration_images,
@@ -154,10 +155,8 @@ def verify(
 
     Raises TargetError when the image does not fit, and MissingTool without a cross compiler and an emulator.
     """
-    flash_bytes, ram_bytes = (None if text is None else parse_bytes(text) for text in (flash, ram))
-    return verify_run(
-        _path(run), target, flash_bytes=flash_bytes, ram_bytes=ram_bytes, images=images, setting=quantized
-    )[0]
+    budgets = {"flash_bytes": bytes_or_none(flash), "ram_bytes": bytes_or_none(ram)}
+    return verify_run(_path(run), target, **budgets, images=images, setting=quantized)[0]
 
 
 def export(run: Run, out: Path | str, *, to: str = "c", quantized: str | None = None) -> Path:

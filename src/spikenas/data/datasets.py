@@ -22,8 +22,10 @@ from spikenas.data.split import Pieces, Split, check_parts, numbered_names, take
 from spikenas.errors import DatasetError, MissingTool
 from spikenas.html_table import html_table
 
-__all__ = ["SOURCES", "Dataset", "Split", "dataset_of", "load_dataset"]
+__all__ = ["SOURCES", "TOLD", "Dataset", "Split", "dataset_of", "load_dataset"]
 
+TOLD = ("data", "seed", "limit", "encode", "frames")
+"""settings of a run, a study or an analysis that say which dataset it sees; the first is the source"""
 TEST_FRACTION = 0.2
 TEST_SEED = ENCODE_SEED = 0  # never the caller's seed: every run of a dataset is judged on the same images
 MOST_FRAMES = 256
@@ -128,8 +130,9 @@ def load_dataset(
 
 def dataset_of(settings: Mapping[str, Any], *, progress: Progress | None = None) -> Dataset:
     """The dataset of a run, a study or an analysis, from its settings by name. Raises as :func:`load_dataset` does."""
-    told = {name: settings[name] for name in ("seed", "limit", "encode", "frames") if name in settings}
-    return load_dataset(settings["data"], **told, progress=progress)
+    source, *rest = TOLD
+    told = {name: settings[name] for name in rest if name in settings}
+    return load_dataset(settings[source], **told, progress=progress)
 
 
 def _check_numbers(seed: int, val_fraction: float, limit: int | None, frames: int | None) -> None:

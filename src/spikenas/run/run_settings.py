@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from spikenas.data.datasets import TOLD
 from spikenas.errors import InputError
 from spikenas.run.task_settings import TaskSettings
 from spikenas.run.train_stage import training_of_search
@@ -89,8 +90,7 @@ def command_line(settings: RunSettings, out: Path) -> str:
 
 def settings_of_any(settings: RunSettings) -> RunSettings:
     """What ``spikenas train`` takes of a search's settings, for any GENOTYPE."""
-    of_data = ("data", "limit", "encode", "frames", "seed")
-    taken = (*of_data, "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes")
+    taken = (*TOLD, "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes")
     return RunSettings(**{name: getattr(settings, name) for name in taken}, genotype="GENOTYPE")
 
 
