@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bokeh.embed import json_item
-from bokeh.models import ColumnDataSource, CrosshairTool, HoverTool, NumeralTickFormatter, Span
+from bokeh.models import ColumnDataSource, CrosshairTool, HoverTool, NumeralTickFormatter, Range1d, Span
 from bokeh.plotting import figure
 
 from spikenas.run.report_data import Row
@@ -32,6 +32,22 @@ class Chart:
 def chart(name: str, title: str, plot: figure, legend: Sequence[tuple[str, str]] = ()) -> Chart:
     """The finished plot as a part of the page."""
     return Chart(name, title, tuple(legend), json_item(plot, name))
+
+
+def figure_of_any_axes(name: str, height: int) -> figure:
+    """A figure whose script shows any two measures: empty ranges, and tools to move about in it."""
+    plot = plain_figure(
+        name,
+        height,
+        "pan,box_zoom,wheel_zoom,reset",
+        x_range=Range1d(0, 1),
+        y_range=Range1d(0, 1),
+        toolbar_location="above",
+        active_drag=None,
+        active_scroll=None,
+    )
+    plot.xgrid.grid_line_color = "#888"
+    return plot
 
 
 def plain_figure(name: str, height: int, tools: str = "", **options: Any) -> figure:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bokeh.models import HoverTool, NumeralTickFormatter, Range1d, Span
+from bokeh.models import HoverTool, NumeralTickFormatter, Span
 
-from spikenas.run.report_charts import Chart, chart, plain_figure
+from spikenas.run.report_charts import Chart, chart, figure_of_any_axes
 from spikenas.run.report_data import ReportData
 from spikenas.run.report_trials import MEASURES, Scatter, measured, short, trial_scatter
 
@@ -75,17 +75,7 @@ def _known(values: list[float]) -> list[float | None]:
 
 def _draw(names: Sequence[str], colors: Sequence[str]) -> Chart:
     """Everything is empty: the page's script fills it for any two axes."""
-    plot = plain_figure(
-        "fronts",
-        HEIGHT,
-        "pan,box_zoom,wheel_zoom,reset",
-        x_range=Range1d(0, 1),
-        y_range=Range1d(0, 1),
-        toolbar_location="above",
-        active_drag=None,
-        active_scroll=None,
-    )
-    plot.xgrid.grid_line_color = "#888"
+    plot = figure_of_any_axes("fronts", HEIGHT)
     points = []
     for index, color in enumerate(colors):
         for axis, dimension in (("x", "height"), ("y", "width")):

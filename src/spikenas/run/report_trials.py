@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from bokeh.models import BoxAnnotation, ColumnDataSource, HoverTool, NumeralTickFormatter, Range1d, TapTool
 
-from spikenas.run.report_charts import BLUE, GREY, RED, TEAL, Chart, chart, plain_figure
+from spikenas.run.report_charts import BLUE, GREY, RED, TEAL, Chart, chart, figure_of_any_axes
 from spikenas.run.report_data import ReportData, Row
 from spikenas.search.pareto import OBJECTIVES, non_dominated
 
@@ -136,17 +136,7 @@ def short(values: Values) -> list[float]:
 
 def _draw(rows: Sequence[Row], values: dict[str, Values], kinds: npt.NDArray[np.str_]) -> Chart:
     """Positions, ranges, front, chosen trial and budget are empty: the page's script sets them for any two axes."""
-    plot = plain_figure(
-        "trials",
-        HEIGHT,
-        "pan,box_zoom,wheel_zoom,reset",
-        x_range=Range1d(0, 1),
-        y_range=Range1d(0, 1),
-        toolbar_location="above",
-        active_drag=None,
-        active_scroll=None,
-    )
-    plot.xgrid.grid_line_color = "#888"
+    plot = figure_of_any_axes("trials", HEIGHT)
     plot.extra_y_ranges = {FLOOR: Range1d(0, 1)}
     plot.add_layout(BoxAnnotation(name="over_x", fill_color=RED, fill_alpha=0.09, line_color=None, visible=False))
     plot.add_layout(BoxAnnotation(name="over_y", fill_color=RED, fill_alpha=0.09, line_color=None, visible=False))

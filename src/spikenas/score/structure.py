@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import log2, prod, sqrt
 
-from spikenas.graph import AvgPool2d, Conv2d, Graph, Input, Kind, Lif, Linear, Shape
+from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear, Shape
 
 RATE_WEIGHT, STEP_COST = 3 / 2, 1 / 16
 NOISE_FLOOR, ROUNDING = 0.1, 1.6
@@ -58,7 +58,7 @@ def capacity(graph: Graph) -> float:
     to the last one. Weights at one scale alone are worth less than as many at all of them. Weights of Linear layers do
     not count: most of a wide one's are never needed.
     """
-    side = _side(graph.shapes[next(node.name for node in graph.nodes if isinstance(node.layer, Input))])
+    side = _side(graph.shapes[graph.input])
     octaves = 1
     while side >> octaves > SMALL_MAP:
         octaves += 1
@@ -84,9 +84,8 @@ def reach(graph: Graph) -> float:
         elif isinstance(layer, Linear):
             window = float("inf")
         windows[node.name] = window, apart
-    side = max(_side(graph.shapes[node.name]) for node in graph.nodes if isinstance(node.layer, Input))
     seen = max((windows[node.name][0] for node in graph.nodes if isinstance(node.layer, Lif)), default=1.0)
-    return min(1.0, seen / side)
+    return min(1.0, seen / _side(graph.shapes[graph.input]))
 
 
 def work(graph: Graph) -> int:

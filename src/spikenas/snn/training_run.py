@@ -27,7 +27,7 @@ from spikenas.snn.train_config import OPTIMIZERS, TrainConfig, learning_rate_at,
 
 Arrays = dict[str, npt.NDArray[Any]]
 MOMENTUM = 0.1
-"""of the norms' running statistics, once there were enough batches"""
+"""of the norms' running statistics, once there were enough batches: torch's own default"""
 SILENT_EPOCHS = 3
 """after which a neuron that never fired is not expected to"""
 
@@ -157,9 +157,11 @@ class TrainingRun:
 
     def _set_momentum(self, step: int) -> None:
         """Running statistics are the mean of all batches while these are few: no trace of where they began."""
+        if step >= 1 / MOMENTUM:
+            return
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.momentum = max(MOMENTUM, 1 / (step + 1))
+                module.momentum = 1 / (step + 1)
 
     def _rate(self, fired: Mapping[str, float], images: float) -> float:
         return sum(fired.values()) / max(1.0, images * sum(map(self._sites, self.neurons)))
