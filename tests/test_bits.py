@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fakes_report import report_data
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph, random_images, random_integer_model, random_model
 from test_quantize import SEEDS, at_bits
@@ -101,6 +101,7 @@ def test_one_number_spares_what_is_stored_in_bytes_and_lists_name_every_layer() 
 
 @settings(max_examples=5, deadline=None)
 @given(SEEDS)
+@example(1)  # compact kernels, whose bytes for the same bits differ from the fast ones'
 def test_mixed_bits_are_the_best_of_all_that_fit(seed: int) -> None:
     graph, rng = four_layers(), np.random.default_rng(seed)
     names = list(bytes_by_bits(graph, TARGET))
@@ -114,14 +115,14 @@ def test_mixed_bits_are_the_best_of_all_that_fit(seed: int) -> None:
         )
     least, most = min(flash for flash, _ in every.values()), max(flash for flash, _ in every.values())
     budget = int(rng.integers(least, most + 1))
-    compact = {
-        chosen: estimate(with_bits(graph, dict(zip(names, chosen, strict=True))), TARGET, kernels=Kernels.COMPACT)
-        for chosen in every
-    }
-    every = {c: (min(flash, compact[c].flash_bytes), loud) for c, (flash, loud) in every.items()}
-    del noise["stem"]  # stored in bytes: never measured
-    best = min(loud for flash, loud in every.values() if flash <= budget)
-    assert every[tuple(choose_bits(graph, noise, TARGET, budget).values())][1] == pytest.approx(best)
+    fits = {}
+    for chosen, (flash, loud) in every.items():
+        bits = dict(zip(names, chosen, strict=True))
+        compact = estimate(with_bits(graph, bits), TARGET, kernels=Kernels.COMPACT).flash_bytes
+        if bits["stem"] == 8 and min(flash, compact) <= budget:
+            fits[chosen] = loud
+    del noise["stem"]  # stored in bytes by the fast kernels: never measured, so never changed
+    assert fits[tuple(choose_bits(graph, noise, TARGET, budget).values())] == pytest.approx(min(fits.values()))
     assert least <= least_flash(graph, TARGET) <= least + 200  # the fewest kinds of code
     with pytest.raises(NothingFits, match=r"flash budget 1\.0 KB: this network needs .* bytes at 2 bits"):
         choose_bits(graph, noise, TARGET, 1024)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from spikenas.cost.cost import estimate
 from spikenas.cost.flash import WEIGHT_BITS
+from spikenas.cost.memory import Kernels
 from spikenas.cost.target import Target
 from spikenas.errors import QuantizeError
 from spikenas.graph import Conv2d, Graph, Lif, Linear, Node
@@ -48,15 +49,16 @@ def model_with_bits(model: Model, weights: Mapping[str, int], membranes: Mapping
     return Model(with_bits(model.graph, weights, membranes), model.weights)
 
 
-def bytes_by_bits(graph: Graph, target: Target) -> dict[str, dict[int, int]]:
+def bytes_by_bits(graph: Graph, target: Target, kernels: Kernels = Kernels.FAST) -> dict[str, dict[int, int]]:
     """Flash that each layer takes at each of the widths in which weights are stored.
 
-    Layers over pixels or currents, and grouped convolutions, are stored in bytes: theirs does not depend on the bits.
+    The fast kernels keep layers over pixels or currents, and grouped convolutions, in bytes: the flash of these does
+    not depend on the bits.
     """
     names = list(weighted_layers(graph))
     found: dict[str, dict[int, int]] = {name: {} for name in names}
     for bits in WEIGHT_BITS:
-        cost = estimate(with_bits(graph, dict.fromkeys(names, bits)), target)
+        cost = estimate(with_bits(graph, dict.fromkeys(names, bits)), target, kernels=kernels)
         for layer in cost.layers:
             if layer.name in found:
                 found[layer.name][bits] = layer.flash_bytes
