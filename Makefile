@@ -13,8 +13,9 @@ DEV_READY := $(VENV)/.ready-dev
 demo: $(READY)
 	$(BIN)/spikenas run --data digits --flash 32KB --ram 16KB --out runs/demo
 
+# one process a core, which shares tests by file, because tests of a file share what they have trained
 test: $(DEV_READY) check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 check: $(DEV_READY)
 	$(BIN)/ruff check src tests benchmarks docs
