@@ -1,0 +1,155 @@
+"""The rungs of the ladder of proof: the C on this computer, the linked image on an emulated chip, QEMU.
+
+Each is held against the numpy reference: all logits of all images, and on the host and the emulated chip every stored
+spike and current of every layer and timestep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from spikenas.cost.memory import MemoryPlan
+from spikenas.cost.target import Target
+from spikenas.deploy.compare import Difference, first_difference
+from spikenas.deploy.emulator import Chip, Counts
+from spikenas.deploy.host_library import HostLibrary, host_library
+from spikenas.deploy.qemu import QemuRun, run_in_qemu
+from spikenas.deploy.toolchain import Image
+from spikenas.model import IntegerModel
+from spikenas.reference import Trace, run
+
+BATCH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class HostRung:
+    """``identical`` of ``images`` in the host library."""
+
+    images: int
+    identical: int
+    difference: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChipRung:
+    """``identical`` of the images in emulation, ``values`` compared inside; ``counts`` of what all images executed."""
+
+    image: Image
+    identical: int
+    values: int
+    counts: Counts
+    stack_used: int
+    difference: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
+class QemuRung:
+    """``identical`` of the images in QEMU; ``machine`` None and why it is ``skipped`` where it did not run."""
+
+    machine: str | None
+    identical: int
+    skipped: str | None
+    difference: Difference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """What all rungs need: the network, its plan, and images (uint8) with their trace."""
+
+    model: IntegerModel
+    plan: MemoryPlan
+    target: Target
+    images: npt.NDArray[np.uint8]
+    trace: Trace
+
+    def host(self, images: npt.NDArray[np.uint8]) -> HostRung:
+        """The host library over ``images``, up to the first batch that has a wrong one."""
+        identical = 0
+        with host_library(self.model, schedule=self.plan.schedule, kernels=self.plan.kernels) as library:
+            for start in range(0, len(images), BATCH):
+                batch = images[start : start + BATCH]
+                trace, logits = run(self.model, batch), library.predict(batch)
+                same = (logits == trace.outputs).all(axis=1)
+                identical += int(same.sum())
+                if not same.all():
+                    wrong = int(np.argmin(same))
+                    inner = self._watch_host(library, batch[wrong], trace, wrong)
+                    return HostRung(len(images), identical, inner or self._of_logits(trace, wrong, logits[wrong]))
+        return HostRung(len(images), identical, None)
+
+    def chip(self, release: Image, probed: Image) -> ChipRung:
+        """Every image on the program that is shipped and, value by value, on the same with the probe."""
+        chip = Chip(release, self.target)
+        chip.paint_stack()
+        chip.show(self.images[0])
+        chip.boot()
+        difference = self._compare(0, chip.result(self._classes))
+        before, identical = chip.counts, 0
+        for number, image in enumerate(self.images):
+            _, logits = chip.classify(image, self._classes)
+            wrong = self._compare(number, logits)
+            identical += wrong is None
+            difference = difference or wrong
+        counts = chip.counts - before
+        values, inner = self._watch_chip(probed)
+        return ChipRung(release, identical, values, counts, chip.stack_used(), inner or difference)
+
+    def qemu(self, firmware: Path, compiler: str) -> QemuRung:
+        """The logits of a second emulator, where it is installed."""
+        ran: QemuRun = run_in_qemu(firmware, self.target, self.plan, self.images, self._classes, compiler=compiler)
+        if ran.logits is None:
+            return QemuRung(ran.machine, 0, ran.skipped, None)
+        found = [self._compare(number, logits) for number, logits in enumerate(ran.logits)]
+        return QemuRung(ran.machine, found.count(None), ran.skipped, next((one for one in found if one), None))
+
+    @property
+    def _classes(self) -> int:
+        return int(self.trace.outputs.shape[1])
+
+    def _watch_host(
+        self, library: HostLibrary, image: npt.NDArray[np.uint8], trace: Trace, number: int
+    ) -> Difference | None:
+        """The first value inside that differs, of image ``number`` of ``trace``."""
+        found: list[Difference] = []
+
+        def seen(step: int, first: int, last: int, arena: memoryview) -> None:
+            difference = first_difference(self.model.graph, self.plan, step, range(first, last), arena, trace, number)
+            if difference and not found:
+                found.append(difference)
+
+        library.watch(image, seen)
+        return found[0] if found else None
+
+    def _watch_chip(self, image: Image) -> tuple[int, Difference | None]:
+        """(values compared, first difference) of everything that the steps store."""
+        found: list[Difference] = []
+        number, values = 0, 0
+        plan, trace = self.plan, self.trace
+
+        def seen(step: int, first: int, last: int, arena: bytes) -> None:
+            nonlocal values
+            difference = first_difference(self.model.graph, plan, step, range(first, last), arena, trace, number)
+            values += sum(trace.values[name][0, 0].size for name in plan.steps[step].writes) * (last - first)
+            if difference and not found:
+                found.append(difference)
+
+        chip = Chip(image, self.target, probe=seen)
+        for number, pixels in enumerate(self.images):  # noqa: B007, `seen` reads it
+            chip.classify(pixels, self._classes)
+            if found:
+                break
+        return values, found[0] if found else None
+
+    def _compare(self, number: int, logits: npt.NDArray[np.int32]) -> Difference | None:
+        same = np.array_equal(logits, self.trace.outputs[number])
+        return None if same else self._of_logits(self.trace, number, logits)
+
+    def _of_logits(self, trace: Trace, number: int, logits: npt.NDArray[np.int32]) -> Difference:
+        expected = trace.outputs[number]
+        index = int(np.argmax(expected != logits))
+        graph = self.model.graph
+        return Difference(graph.output, graph.timesteps - 1, (index,), int(expected[index]), int(logits[index]), number)
