@@ -70,8 +70,7 @@ def search(
     )
     who = ExecutorSettings("serial" if workers == 1 else "processes", None if workers == 1 else workers)
     with RunProgress(quiet=not progress) as told:
-        told.stage("search", f"{strategy} over space '{space}'")
-        return search_study(settings, _folder(out), told.trial, who, progress=told.message)
+        return search_study(settings, _folder(out), told, who)
 
 
 def train(

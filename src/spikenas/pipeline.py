@@ -185,6 +185,7 @@ def run(
             seconds=store.stages(),
             report=folder.report,
         )
+        observer.stage("report", str(folder.report))
         _write(folder, settings, summary, trials, graph, integer, judged.spike_rates, looked)
     return summary
 

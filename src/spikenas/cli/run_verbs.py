@@ -63,8 +63,14 @@ def print_summary(summary: RunSummary, out: Path) -> None:
     verbs = ["verify {}", "evaluate {}", "export {} --to c --out firmware"]
     if cost.assignment is not None:  # what is on neuromorphic cores has no C to verify
         verbs = ["evaluate {}", "export {} --to nir --out network.nir", "show {}"]
+    elif summary.float_accuracy - summary.integer_accuracy > ROUNDING_HURTS:
+        verbs.insert(0, "quantize {} --qat 5")
     for number, verb in enumerate(verbs):
         print(f"{'next' if not number else '':7} spikenas {verb.format(shlex.quote(str(out)))}")
+
+
+ROUNDING_HURTS = 0.02
+"""of accuracy lost to integers; training with rounded weights brings most of it back"""
 
 
 def _against(used: int, limit: int | None) -> str:

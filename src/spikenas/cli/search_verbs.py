@@ -73,9 +73,7 @@ def search(
         ),
     )
     with RunProgress() as progress:
-        progress.stage("search", f"{settings.strategy} over space '{settings.space}'")
-        who = told.executor_settings()
-        summary = search_study(settings, out, progress.trial, who, told.store, progress.message)
+        summary = search_study(settings, out, progress, told.executor_settings(), told.store)
     if as_json:
         return print_json(summary)
     _print_summary(summary)

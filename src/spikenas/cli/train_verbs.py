@@ -50,7 +50,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
     minutes: MinutesOption = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: 64, or all if fewer.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: what suits their number.")] = 0,
     optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or sgd.")] = "adamw",
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest.")] = 2e-2,
     weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of weights, not of biases and norms.")] = 1e-2,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from spikenas.cost.budget import Budget
-from spikenas.data.images import Progress
 from spikenas.errors import InputError
 from spikenas.graph import Shape
 from spikenas.html_table import html_table
@@ -71,27 +71,37 @@ class SearchSummary:
         return html_table(rows, names, title)
 
 
+class SearchObserver(Protocol):
+    """Is told what goes on."""
+
+    def stage(self, name: str, detail: str) -> None: ...
+    def message(self, text: str) -> None: ...
+    def trial(self, trial: Trial) -> None: ...
+
+
 def search_study(
     settings: StudySettings,
     out: Path,
-    on_trial: Callable[[Trial], None] | None = None,
+    observer: SearchObserver | None = None,
     executor: ExecutorSettings | None = None,
     store_url: str | None = None,
-    progress: Progress | None = None,
 ) -> SearchSummary:
     """Search only, in the folder ``out``; the same settings again go on there.
 
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
+    progress = None if observer is None else observer.message
     task = settings.task(settings.input_shape or (), settings.classes or 0, progress)
     task.evaluator.check_budget()  # before there is a folder
     with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
+        if observer is not None:
+            observer.stage("search", f"{settings.strategy} over space '{settings.space}'")
         begun = time.perf_counter()
         try:
             with closing(make_executor(executor or ExecutorSettings(), heavy=task.is_heavy)) as workers:
-                result = search_networks(task, folder, store, workers, on_trial)
-            if progress is not None:
-                progress(why_network(result))
+                result = search_networks(task, folder, store, workers, None if observer is None else observer.trial)
+            if observer is not None:
+                observer.message(why_network(result))
         finally:
             store.add_stage("search", time.perf_counter() - begun)
         summary = _summary(settings, task, result, store, out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -106,9 +105,9 @@ def for_minutes(
         raise TrainError(f"--minutes {minutes:g}: processes that train together need one number; give --epochs")
     if not folder.pace.exists():
         few = thin(dataset.train, max(PACE_IMAGES, 4 * training.batch_of(len(dataset.train))), np.random.default_rng(0))
-        begun = time.perf_counter()
-        train(graph, few, few, replace(training, epochs=1))
-        each = (time.perf_counter() - begun) / (len(few) * (1 + FORWARD))
+        judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
+        # the first epoch compiles, the second is like all others
+        each = train(graph, few, judged, replace(training, epochs=2)).curve[-1].seconds / len(few)
         epoch = each * (len(dataset.train) + FORWARD * len(dataset.val))
         write_json(folder.pace, {"epochs": max(1, int(60 * minutes / epoch)), "images_per_s": 1 / each})
     epochs = int(read_json(folder.pace)["epochs"])
@@ -116,7 +115,7 @@ def for_minutes(
     return replace(training, epochs=epochs)
 
 
-PACE_IMAGES = 3000
+PACE_IMAGES, JUDGED_IMAGES = 3000, 100
 FORWARD = 1 / 3
 """of the time of a training step, what judging an image takes"""
 

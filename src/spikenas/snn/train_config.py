@@ -17,17 +17,18 @@ from spikenas.snn.network import Network, named_parameters
 class TrainConfig:
     """How to train; the defaults suit small images and networks of some 10,000 weights.
 
-    ``batch_size`` 0 means 64, or fewer where there are fewer images. ``optimizer`` is ``adamw`` or ``sgd`` (Nesterov
-    momentum 0.9); ``weight_decay`` acts on weights, not on biases or norms. ``schedule``, see
+    ``batch_size`` 0 means 64, 128 of many images, or all where there are fewer. ``optimizer`` is ``adamw`` or
+    ``sgd`` (Nesterov momentum 0.9); ``weight_decay`` acts on weights, not on biases or norms. ``schedule``, see
     :func:`learning_rate_at`, rises over ``warmup``, a share of all steps. ``augment`` see
-    :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution; ``temporal_loss``
-    the weight of the loss of each single step, both 0 for none (:mod:`spikenas.snn.objective`). ``rate_penalty`` times
-    the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each neuron's leak (PLIF, Fang et
-    al., ICCV 2021). ``average`` is the decay of an exponential average of the weights, which is then what is judged
-    and kept (0: none). ``patience`` epochs without a better validation accuracy end the training (0: none do).
-    ``clip`` bounds the gradient's norm (0: not at all). ``precision`` is ``float32``, ``bfloat16`` for convolutions
-    and what they exchange, or ``auto``, see :mod:`spikenas.snn.hardware`; so is ``device`` ``cpu``, ``cuda`` or
-    ``auto``. ``threads`` 0 means 1 for small work, torch's number otherwise. Raises TrainError for other values.
+    :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution;
+    ``temporal_loss`` the weight of the loss of each single step, both 0 for none (:mod:`spikenas.snn.objective`).
+    ``rate_penalty`` times the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each
+    neuron's leak (PLIF, Fang et al., ICCV 2021). ``average`` is the decay of an exponential average of the weights,
+    which is then what is judged and kept (0: none). ``patience`` epochs without a better validation accuracy end
+    the training (0: none do). ``clip`` bounds the gradient's norm (0: not at all). ``precision`` is ``float32``,
+    ``bfloat16`` for convolutions and what they exchange, or ``auto``, see :mod:`spikenas.snn.hardware`; so is
+    ``device`` ``cpu``, ``cuda`` or ``auto``. ``threads`` 0 means 1 for small work, torch's number otherwise. Raises
+    TrainError for other values.
     """
 
     epochs: int = 50
@@ -67,15 +68,17 @@ class TrainConfig:
     def batch_of(self, images: int) -> int:
         """Images of a batch where there are so many. Raises TrainError when more are asked for than there are.
 
-        >>> TrainConfig().batch_of(1000), TrainConfig().batch_of(40), TrainConfig(batch_size=128).batch_of(1000)
-        (64, 40, 128)
+        >>> [TrainConfig().batch_of(images) for images in (40, 1000, 45_000)]
+        [40, 64, 128]
         """
         if self.batch_size > images:
             raise TrainError(f"batch_size {self.batch_size}: there are only {images} training images; give fewer")
-        return self.batch_size or min(AUTO_BATCH, images)
+        return self.batch_size or min(LARGE_BATCH if images >= MANY_IMAGES else AUTO_BATCH, images)
 
 
 AUTO_BATCH = 64
+LARGE_BATCH, MANY_IMAGES = 128, 20_000
+"""a larger batch makes fewer steps of an epoch, which many images can spare, and each image costs a quarter less"""
 _BOUNDS: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch_size": (0, 2**20),
