@@ -200,7 +200,7 @@ def follow(settings: RunSettings, out: Path) -> None:
 
 def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[Graph, TrainConfig]:
     """The network of a genotype as the target has it, and how to train it."""
-    space = load_space(settings.space, settings.operations).for_frames(dataset.frames)
+    space = load_space(settings.space).for_frames(dataset.frames)
     graph = space.lower(space.canonical(space.parse(genotype)), dataset.input_shape, dataset.classes)
     training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
     return for_target(graph, load_target(settings.target)), training

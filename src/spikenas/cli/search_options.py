@@ -91,7 +91,7 @@ class SearchOptions:
     space: SpaceOption = "embedded"
     operations: Annotated[
         str | None,
-        typer.Option("--operations", help="Comma-separated part of the space's; `spikenas analyze` finds one."),
+        typer.Option("--operations", help="Comma-separated, of the space's, or all. Default: those worth it."),
     ] = None
     strategy: Annotated[
         str,

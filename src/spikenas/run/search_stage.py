@@ -33,7 +33,7 @@ from spikenas.search.trial import Trial
 from spikenas.space.space import Space
 
 # A short training of the search sees this share of the images an epoch, within bounds.
-RACE_SHARE, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 1 / 9, 2000, 10_000
+RACE_SHARE, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 1 / 5, 2000, 10_000
 HEAVY_IMAGES = 2000
 """an epoch of more images than these takes seconds, for which it is worth to start other processes"""
 
@@ -116,7 +116,7 @@ def race_images(images: int) -> int:
     """Images that a short training of the search sees an epoch, of so many.
 
     >>> race_images(1294), race_images(45_000), race_images(1_000_000)
-    (1294, 5000, 10000)
+    (1294, 9000, 10000)
     """
     return min(images, max(RACE_IMAGES_LEAST, min(RACE_IMAGES_MOST, round(RACE_SHARE * images))))
 

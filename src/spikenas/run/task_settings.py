@@ -16,14 +16,15 @@ from spikenas.score.structure_scores import default_measure
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY
 from spikenas.space.samples import frames_of
-from spikenas.space.space import load_space
+from spikenas.space.space import load_space, searched_operations
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
     """A dataset, limits, a target, and what to search how; ``flash_bytes``, ``ram_bytes`` None take the target's.
 
-    ``encode`` and ``frames`` make frames of images (:mod:`spikenas.data.encode`), ``frames`` alone of events.
+    ``operations``: see :func:`spikenas.space.space.searched_operations`. ``encode`` and ``frames`` make frames of
+    images (:mod:`spikenas.data.encode`), ``frames`` alone of events.
     """
 
     data: str | None = None
@@ -47,7 +48,8 @@ class TaskSettings:
         Raises InputError for settings that make no sense.
         """
         target = load_target(self.target)
-        budget, space, dataset = budget_of(self, target), load_space(self.space, self.operations), None
+        budget, dataset = budget_of(self, target), None
+        space = load_space(self.space, searched_operations(self.space, self.operations))
         if self.data is not None:
             dataset = dataset_of(asdict(self), progress=progress)
             shape, classes = dataset.input_shape, dataset.classes

@@ -7,14 +7,17 @@ from math import log2, prod, sqrt
 
 from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear, Shape
 
-RATE_WEIGHT, STEP_COST = 3 / 2, 1 / 16
+RATE_WEIGHT, STEP_COST = 2, 1 / 16
 NOISE_FLOOR, ROUNDING = 0.1, 1.6
 FREE_WORK = 2**26
 """weights applied in one inference that a laptop still trains thousands of images a second of"""
+WORK_WEIGHT, REACH_WEIGHT = 1 / 2, 2
 SMALL_MAP = 4
 """maps of at most so many pixels a side tell no octave of their own"""
-SPARE = 1 / 1024
+SPARE = 1 / 64
 """share of all weights that an octave counts for besides its own, so that an empty one is no abyss"""
+WINDOW = 3 * 3
+"""weights of a larger window count as so many: what a 5x5 convolution has more of than a 3x3 one hardly helps"""
 
 
 def spiking_depth(graph: Graph) -> int:
@@ -29,8 +32,8 @@ def spiking_depth(graph: Graph) -> int:
 def structure_score(graph: Graph) -> float:
     """How much a network of this structure may learn, in bits, roughly::
 
-        capacity + log2(1 + depth) + log2(reach) - 2 log2(0.1 + noise)
-                 - 3/2 / timesteps - timesteps / 16 - log2(1 + work / 2**26)
+        capacity + log2(1 + depth) + 2 log2(reach) - 2 log2(0.1 + noise)
+                 - 2 / timesteps - timesteps / 16 - log2(1 + work / 2**26) / 2
 
     :func:`capacity` counts weights in doublings, at every scale of the image. ``depth`` is :func:`spiking_depth`, but
     each layer counts for 1 - 1 / sqrt(fan-in), because one that mixes little, such as a depthwise 1x1 convolution,
@@ -45,8 +48,8 @@ def structure_score(graph: Graph) -> float:
     """
     steps = graph.timesteps
     depth = _longest_path(graph, lambda name: 1 - 1 / sqrt(_fan_in(graph, name)) if _spiking(graph, name) else 0.0)
-    price = RATE_WEIGHT / steps + STEP_COST * steps + log2(1 + work(graph) / FREE_WORK)
-    heard = log2(reach(graph)) - 2 * log2(NOISE_FLOOR + noise(graph))
+    price = RATE_WEIGHT / steps + STEP_COST * steps + WORK_WEIGHT * log2(1 + work(graph) / FREE_WORK)
+    heard = REACH_WEIGHT * log2(reach(graph)) - 2 * log2(NOISE_FLOOR + noise(graph))
     return capacity(graph) + log2(1 + depth) + heard - price
 
 
@@ -62,11 +65,13 @@ def capacity(graph: Graph) -> float:
     octaves = 1
     while side >> octaves > SMALL_MAP:
         octaves += 1
-    weights = [0] * octaves
+    weights = [0.0] * octaves
     for node in graph.nodes:
         if isinstance(node.layer, Conv2d):
             octave = round(log2(side / _side(graph.shapes[node.name])))
-            weights[min(max(octave, 0), octaves - 1)] += prod(graph.parameter_shapes[f"{node.name}.weight"])
+            window = prod(node.layer.kernel_size)
+            counted = prod(graph.parameter_shapes[f"{node.name}.weight"]) * min(window, WINDOW) / window
+            weights[min(max(octave, 0), octaves - 1)] += counted
     spare = max(1.0, SPARE * sum(weights))
     return sum(log2(count + spare) for count in weights) / octaves
 

@@ -95,6 +95,26 @@ SPACES: dict[str, Callable[..., Space[Any]]] = {
 }
 
 
+SEARCHED = {"embedded": ("none", "skip", "lif_conv1x1", "lif_conv3x3")}
+"""What is searched of a space unless one says otherwise: its other operations make networks that score higher and learn
+less (docs/benchmarks.md), which is what SpikeNAS leaves operations out for."""
+
+
+def searched_operations(space: str, given: Sequence[str] | None = None) -> tuple[str, ...] | None:
+    """The operations to search a space with: those given, ``all`` of them for that word, else what is worth it.
+
+    None stands for all. Raises GenotypeError for an operation that the space has not.
+
+    >>> searched_operations("embedded")
+    ('none', 'skip', 'lif_conv1x1', 'lif_conv3x3')
+    >>> searched_operations("embedded", ["skip"]), searched_operations("embedded", ["all"])
+    (('skip',), None)
+    """
+    if given is None:
+        return SEARCHED.get(space)
+    return None if tuple(given) == ("all",) else tuple(given)
+
+
 def load_space(name: str, operations: Sequence[str] | None = None) -> Space[Any]:
     """The space called ``name``, with its own operations or some of them.
 
