@@ -124,7 +124,7 @@ def test_probe_scores_follow_the_contract(name: str) -> None:
     assert score.name == name
     assert score.needs is not Needs.STRUCTURE
     assert value == score(graph, PROBE)
-    assert score.all([graph, graph], PROBE) == [value, value]
+    assert list(score.each([graph, graph], PROBE)) == [value, value]
     assert value != score(graph, Probe(PROBE.images, PROBE.labels, seed=6))
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(InputError, match=f"score '{name}' reads {score.needs}: give it a dataset"):

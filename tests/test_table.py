@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 from dataclasses import fields, replace
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spikenas.errors import DatasetError
-from spikenas.score.ranking import kendall, lowest_for_nan, rank, regret, spearman, top_rows
+from spikenas.score.ranking import kendall, lowest_for_none, rank, regret, spearman, top_rows
 from spikenas.score.table import Table, digits, load_table, save_table
 from spikenas.score.table_import import import_folder, read_run
 from spikenas.space.spikenas_bench import from_arch_id, table_parameter_count
@@ -219,15 +221,26 @@ def test_kendall_and_spearman_by_definition() -> None:
 def test_scores_that_order_nothing() -> None:
     truth = np.arange(5.0)
     assert kendall(np.zeros(5), truth) == 0.0
-    assert kendall(lowest_for_nan(np.array([np.nan, 1, 2, 3, 4])), truth) == pytest.approx(1.0)
+    assert kendall(lowest_for_none(np.array([np.nan, 1, 2, 3, 4])), truth) == pytest.approx(1.0)
     assert kendall(np.array([-np.inf, 1, 2, 3, np.inf]), truth) == pytest.approx(1.0)
 
 
 def test_regret_by_hand() -> None:
     scores, truth = np.array([1.0, 3.0, 3.0, 9.0]), np.array([88.0, 80.0, 84.0, 90.0])
-    everything = np.ones(4, bool)
-    assert regret(scores, truth, everything) == 0.0
-    assert regret(scores, truth, np.array([True, True, True, False])) == 88 - (80 + 84) / 2
+    assert regret(scores, truth) == 0.0
+    assert regret(scores[:3], truth[:3]) == 88 - (80 + 84) / 2
+
+
+def test_figures_of_no_network_are_none() -> None:
+    table = small(60)
+    smallest, *larger = table.budgets.tolist()
+    nothing = rank(table, np.full(60, np.nan))
+    assert (nothing.count, nothing.failed, nothing.tau, nothing.spearman, nothing.top_tau) == (60, 60, None, None, None)
+    assert set(nothing.regrets.values()) == {None} == {nothing.mean_regret}
+    some = rank(table, np.where(table.params > smallest, 1.0, np.inf), [smallest - 1, smallest, larger[-1]])
+    assert some.failed == (table.params == smallest).sum() > 0
+    assert list(some.regrets.values())[:2] == [None, None]  # none there, none scored
+    assert some.mean_regret == some.regrets[larger[-1]]
 
 
 def test_top_rows_keep_ties() -> None:
@@ -251,6 +264,18 @@ def test_rank_by_brute_force() -> None:
         chosen = [truth[i] for i in inside if filled[i] == max(filled[j] for j in inside)]
         assert value == pytest.approx(max(truth[inside]) - np.mean(chosen))
     assert ranking.mean_regret == pytest.approx(np.mean(list(ranking.regrets.values())))
+
+
+@pytest.mark.parametrize("name", ["proxy_table", "whole_search"])
+def test_a_benchmark_without_its_table_is_refused_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), "--table", "no.parquet", "--data", "digits"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "spikenas: no.parquet: no such file; give a benchmark table in parquet\n"
 
 
 # --- the published table ------------------------------------------------------------------------------------
