@@ -97,6 +97,10 @@ def test_every_how_to_works_as_written(name: str, workplace: Path) -> None:
     follow(DOCS / "howto" / f"{name}.md")
 
 
+def test_the_scores_of_the_method_by_hand_are_those_of_the_code(workplace: Path) -> None:
+    follow(DOCS / "method.md")
+
+
 @pytest.mark.slow
 @pytest.mark.arm
 def test_the_tutorial_leads_from_images_to_firmware(workplace: Path) -> None:

@@ -39,8 +39,8 @@ def find_score(name: str) -> Score:
 def default_measure(space: str) -> str:
     """The score that ranks the networks of a space best, as far as is known.
 
-    Where only cells vary it is trainable depth: tau-b .50 on the canonical networks of SpikeNAS-Bench, to .33 of
-    ``structure``, which knows what widths, timesteps and bits are worth.
+    Where only cells vary it is trainable depth: tau-b .64 on SpikeNAS-Bench, to .16 of ``structure``, which knows what
+    widths, timesteps and bits are worth (docs/benchmarks.md).
 
     >>> default_measure("embedded"), default_measure("spikenas-bench")
     ('structure', 'trainable_depth')
