@@ -97,9 +97,9 @@ def bench(
     scores: list[Score] = list(STRUCTURE_SCORES.values())
     probe = None
     if data is not None:
-        from spikenas.score.scores import SCORES
+        from spikenas.score.scores import PROBE_SCORES
 
-        scores = list(SCORES.values())
+        scores += PROBE_SCORES.values()
         probe = _probe(data, images, seed, shape, classes)
     if only is not None:
         scores = [_score(name) for name in _chosen(only)]
