@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import sys
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spikenas.cli.main import main
 from spikenas.errors import DatasetError
 from spikenas.score.ranking import kendall, lowest_for_none, rank, regret, spearman, top_rows
 from spikenas.score.table import Table, digits, load_table, save_table
@@ -84,6 +86,17 @@ def test_reads_the_original_files(tmp_path: Path) -> None:
     assert table.train_acc[1] == pytest.approx([16.532, 28.860, 37.192])
     assert table.firing_rates[1, [0, 1, 14, 15]] == pytest.approx([0.078, -1.0, 0.22, 0.065])
     assert table.train_seconds[1] == pytest.approx(3600 + 38 * 60 + 45.9)
+
+
+def test_the_command_line_imports_and_tells_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("spikenas.score.table_import.check", lambda *_, **__: None)  # which wants all 15,625 logs
+    write_log(tmp_path, 7)
+    out = tmp_path / "table.parquet"
+    assert main(["bench", "import", str(tmp_path), "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"table": str(out), "networks": 1}
+    assert load_table(out, partial=True).ids.tolist() == [7]
 
 
 def test_import_refuses_in_one_line(tmp_path: Path) -> None:

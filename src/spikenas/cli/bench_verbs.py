@@ -252,7 +252,7 @@ def _print_rows(rows: Sequence[BenchRow]) -> None:
     table = [
         [
             row.name,
-            f"{row.ranking.count - row.ranking.failed:,} of {row.ranking.count:,}",
+            f"{row.ranking.count - row.ranking.failed:,}/{row.ranking.count:,}",
             *(_figure(value, 3) for value in (row.ranking.tau, row.ranking.spearman, row.ranking.top_tau)),
             *(_figure(value, 2) for value in (row.ranking.mean_regret, *row.ranking.regrets.values())),
             f"{row.seconds:.2f}",
