@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spikenas.cli.main import run_script
 from spikenas.data.datasets import load_dataset
 from spikenas.score.bench import BenchRow, BenchSettings, bench_predictor, bench_scores, graphs_of, scores_of
 from spikenas.score.bulk import screen
@@ -31,12 +32,14 @@ EPOCHS = (2, 8, 32, 100)
 
 
 def line(name: str, ranking: Ranking, seconds: float | None) -> str:
-    regrets = " ".join(f"{value:5.2f}" for value in ranking.regrets.values())
-    shown = "" if seconds is None else f"{seconds:9.2f}"
-    return (
-        f"{name:18s} {ranking.count:8d} {ranking.tau:6.3f} {ranking.spearman:9.3f} {ranking.top_tau:10.3f} "
-        f"{ranking.mean_regret:12.2f}  {regrets} {shown}"
-    )
+    figures = (ranking.tau, 6, 3), (ranking.spearman, 9, 3), (ranking.top_tau, 10, 3), (ranking.mean_regret, 12, 2)
+    shown = " ".join(figure(*told) for told in figures)
+    regrets = " ".join(figure(value, 5, 2) for value in ranking.regrets.values())
+    return f"{name:18s} {ranking.count:8d} {shown}  {regrets} {figure(seconds, 9, 2)}".rstrip()
+
+
+def figure(value: float | None, width: int, digits: int) -> str:
+    return " " * width if value is None else f"{value:{width}.{digits}f}"
 
 
 def show(row: BenchRow) -> None:
@@ -84,7 +87,7 @@ def ablation(table: Table, source: str, settings: BenchSettings) -> None:
         taus, seconds = [], 0.0
         for size in sizes:
             begun = time.perf_counter()
-            values = scores_of(PROBE_SCORES["sahd"], graphs, probe_of(source, size, settings.seed))
+            values = scores_of(PROBE_SCORES["sahd"], graphs, table.ids[rows], probe_of(source, size, settings.seed))
             seconds = time.perf_counter() - begun
             taus.append(kendall(np.where(np.isnan(values), -np.inf, values), truth))
         print(f"{width:8d} " + " ".join(f"{tau:7.3f}" for tau in taus) + f"   {seconds:8.1f}", flush=True)
@@ -121,12 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(HEAD)
     probe = probe_of(args.data, args.images, args.seed)
     structure = [score for score in chosen if score.name in ("spiking_depth", "trainable_depth")]
-    bench_scores(table.take(settings.rows(table)), structure, on_row=show)
     asked = [score for name, score in PROBE_SCORES.items() if not args.scores or name in args.scores]
-    bench_scores(table, asked, probe, settings, on_row=show)
+    bench_scores(table, [*structure, *asked], probe, settings, on_row=show)
     if args.ablation:
         ablation(table, args.data, settings)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

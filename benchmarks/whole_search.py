@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from spikenas.cli.main import run_script
 from spikenas.data.datasets import load_dataset
 from spikenas.score.bench import NARROW, graphs_of, scores_of
 from spikenas.score.bulk import screen
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     subset = np.sort(rng.choice(rows, min(args.networks, len(rows)), replace=False))
     probe = draw_probe(load_dataset(args.data).train, args.images, seed=args.seed)
     graphs = graphs_of(table, subset, (3, 32, 32), 10, NARROW)
-    scores = scores_of(PROBE_SCORES["sahd"], graphs, probe)
+    scores = scores_of(PROBE_SCORES["sahd"], graphs, table.ids[subset], probe)
     scores = np.where(np.isnan(scores), -np.inf, scores)
     truth = table.test_acc[subset].astype(np.float64)
     for count in (10, 30, 100, 300, 1000, 3000):
@@ -91,4 +92,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

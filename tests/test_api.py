@@ -91,6 +91,17 @@ def test_values_show_themselves_shortly_and_as_tables(example: dict[str, Any]) -
     assert "fits" in trained._repr_html_()
 
 
+def test_a_study_is_opened_from_its_folder(example: dict[str, Any], tmp_path: Path) -> None:
+    found = example["found"]
+    again = spikenas.SearchSummary.load(str(found.folder))
+    assert again == found
+    assert all(isinstance(trial, spikenas.Trial) for trial in again.front)
+    with pytest.raises(spikenas.InputError, match="not the folder of a study"):
+        spikenas.SearchSummary.load(example["trained"].folder)
+    with pytest.raises(spikenas.InputError, match="not the folder of a run"):
+        spikenas.SearchSummary.load(tmp_path)
+
+
 def test_images_from_nowhere_are_refused(example: dict[str, Any]) -> None:
     with pytest.raises(spikenas.InputError, match="was not loaded from anywhere") as refused:
         spikenas.search(replace(example["data"], told={}), example["budget"])

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +18,9 @@ import pytest
 from PIL import Image
 
 from spikenas.cli.main import main
+from spikenas.score.scores import PROBE_SCORES
 from spikenas.score.structure_scores import STRUCTURE_SCORES
+from spikenas.score.table import COLUMNS
 from spikenas.space.operations import CODES, OPERATIONS
 from spikenas.space.space import SPACES
 
@@ -37,9 +40,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     """An empty folder to work in; what pages add to dictionaries and modules is gone afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with patch.dict(OPERATIONS), patch.dict(CODES), patch.dict(SPACES), patch.dict(STRUCTURE_SCORES):
+    with ExitStack() as stack:
+        for names in (OPERATIONS, CODES, SPACES, STRUCTURE_SCORES, PROBE_SCORES):
+            stack.enter_context(patch.dict(names))
         yield tmp_path
-    sys.modules.pop("my_spikenas", None)
+    for module in ("my_spikenas", "my_probe_score"):
+        sys.modules.pop(module, None)
 
 
 def blocks(page: Path) -> list[tuple[str, str, str]]:
@@ -95,6 +101,15 @@ def test_every_how_to_works_as_written(name: str, workplace: Path) -> None:
     if name == "board":
         need_emulator()
     follow(DOCS / "howto" / f"{name}.md")
+
+
+def test_the_scores_of_the_method_by_hand_are_those_of_the_code(workplace: Path) -> None:
+    follow(DOCS / "method.md")
+
+
+def test_the_columns_of_a_table_are_told_in_full() -> None:
+    page = (DOCS / "howto" / "table.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == COLUMNS
 
 
 @pytest.mark.slow

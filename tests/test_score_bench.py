@@ -76,28 +76,38 @@ def test_structure_scores_judge_every_row() -> None:
     assert by_name["spiking_depth"].tau > 0.3
 
 
-def test_probe_scores_judge_a_fixed_subset() -> None:
+def test_with_images_all_scores_judge_one_subset() -> None:
     assert bench_scores(SMALL, list(PROBE_SCORES.values())) == []
-    rows = bench_scores(SMALL, [SCORES["synflow"], SCORES["naswot"]], PROBE, TINY)
+    asked = [SCORES["synflow"], SCORES["parameters"], SCORES["naswot"]]
+    rows = bench_scores(SMALL, asked, PROBE, TINY, input_shape=(3, 8, 8))
     assert [(row.name, row.needs, row.ranking.count) for row in rows] == [
         ("synflow", Needs.GRADIENTS, 12),
+        ("parameters", Needs.STRUCTURE, 12),
         ("naswot", Needs.ACTIVATIONS, 12),
     ]
-    assert TINY.rows(SMALL).tolist() == TINY.rows(SMALL).tolist() == sorted(set(TINY.rows(SMALL).tolist()))
-    assert TINY.rows(SMALL).tolist() != replace(TINY, seed=2).rows(SMALL).tolist()
+    chosen = TINY.rows(SMALL)
+    assert chosen.tolist() == TINY.rows(SMALL).tolist() == sorted(set(chosen.tolist()))
+    assert chosen.tolist() != replace(TINY, seed=2).rows(SMALL).tolist()
     assert len(replace(TINY, networks=10**6).rows(SMALL)) == len(SMALL)
-    graphs = graphs_of(SMALL, TINY.rows(SMALL), (3, 8, 8), 10, TINY.variant)
+    subset, budgets = SMALL.take(chosen), SMALL.budgets.tolist()
+    graphs = graphs_of(SMALL, chosen, (3, 8, 8), 10, TINY.variant)
     values = [np.nan if graph is None else SCORES["synflow"](graph, PROBE) for graph in graphs]
-    assert rows[0].ranking == rank(SMALL.take(TINY.rows(SMALL)), np.array(values))
+    assert rows[0].ranking == rank(subset, np.array(values), budgets)
+    graphs = graphs_of(SMALL, chosen, (3, 8, 8), 10)
+    values = [np.nan if graph is None else graph.parameter_count for graph in graphs]
+    assert rows[1].ranking == rank(subset, np.array(values), budgets)
+    assert len(subset.budgets) < len(budgets)
+    assert rows[1].ranking.regrets[budgets[0]] is None  # of which the subset has none
 
 
 def test_equal_networks_are_scored_once() -> None:
     calls: list[int] = []
     counted = replace(STRUCTURE_SCORES["parameters"], measure=lambda graph: float(calls.append(1) or 1))
     # 0-1 and 1-3 by a skip; and the same with a dead convolution from 2
-    graphs = graphs_of(WHOLE, np.array([1 + 625, 1 + 625 + 2 * 3125]), (3, 32, 32), 10)
+    ids = np.array([1 + 625, 1 + 625 + 2 * 3125])
+    graphs = graphs_of(WHOLE, ids, (3, 32, 32), 10)
     assert graphs[0] is graphs[1]
-    assert scores_of(counted, [*graphs, None], None)[:2].tolist() == [1.0, 1.0]
+    assert scores_of(counted, [*graphs, None], ids)[:2].tolist() == [1.0, 1.0]
     assert len(calls) == 1
 
 

@@ -205,7 +205,7 @@ def test_names() -> None:
     graph = chain()
     for name, score in STRUCTURE_SCORES.items():
         assert score.name == name
-        assert score(graph) == score.all([graph], None)[0]
+        assert score(graph) == next(score.each([graph], None))
 
 
 def test_the_whole_space_is_screened_in_less_than_a_second() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from spikenas.score.bench import PredictorRow, bench_predictor
 from spikenas.score.probe import draw_probe
 from spikenas.score.score import StructureScore
 from spikenas.score.scores import SCORES
+from spikenas.score.structure import spiking_depth
 from spikenas.score.structure_scores import STRUCTURE_SCORES
 from spikenas.score.table import Table, load_table, save_table
 from spikenas.search.pareto import OBJECTIVES
@@ -98,14 +100,24 @@ def test_a_score_that_looks_at_images_ranks_a_search(tmp_path: Path, capsys: pyt
     assert summary["best"]["score"] == max(values)
 
 
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [(lambda graph: float("nan"), "it is nan"), (lambda graph: 1 / 0, "ZeroDivisionError: division by zero")],
+)
 def test_when_all_that_fit_fail_the_reason_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    score: Callable[[Graph], float],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(STRUCTURE_SCORES, "odd", StructureScore("odd", lambda graph: float("nan")))
+    monkeypatch.setitem(STRUCTURE_SCORES, "odd", StructureScore("odd", score))
     command = [*FREE, "--strategy", "random", "--samples", "20", "--measure", "odd"]
     assert main([*command, "--out", str(tmp_path / "x")]) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.endswith("no network of space 'embedded' could be evaluated: score 'odd' is nan")
+    fitting = sum(trial.state is TrialState.FAILED for trial in trials_of(tmp_path / "x"))
+    assert 1 < fitting < 20
+    assert message == f"spikenas: score 'odd' failed on all {fitting} networks that fit: {words}"
 
 
 def test_a_score_of_nan_fails_its_trial_and_the_search_goes_on(
@@ -317,7 +329,7 @@ def test_strategies_on_a_table(table: Path, capsys: pytest.CaptureFixture[str]) 
 def test_predictor_on_a_table(table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What the figures are is tested with the predictor; here, that they are those of this table."""
 
-    def few(whole: Table, **told: object) -> list[PredictorRow]:
+    def few(whole: Table, on_step: object, **told: object) -> list[PredictorRow]:
         assert told == {"seeds": 3, "input_shape": (3, 32, 32), "classes": 100}
         return bench_predictor(whole.take(np.arange(0, 15_625, 150)), (10,), seeds=1)
 
@@ -330,15 +342,73 @@ def test_predictor_on_a_table(table: Path, capsys: pytest.CaptureFixture[str], m
     assert f"{row['tau']:.3f}" in capsys.readouterr().out
 
 
-def test_activation_scores_print_their_subset(table: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_with_images_all_scores_print_one_subset(
+    table: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     images = {f"{part}_images": rng.integers(0, 256, (40, 8, 8, 3), np.uint8) for part in ("train", "test")}
     labels = {f"{part}_labels": np.arange(40) % 10 for part in ("train", "test")}
     np.savez(tmp_path / "noise.npz", **images, **labels)
-    command = ["bench", "--table", str(table), "--data", str(tmp_path / "noise.npz"), "--only", "naswot"]
-    assert main([*command, "--networks", "6", "--images", "10", "--seed", "3"]) == 0
-    shown = capsys.readouterr().out
-    assert "6 networks and 10 images, drawn with seed 3" in shown.splitlines()[-1]
+    noise = ["--data", str(tmp_path / "noise.npz"), "--networks", "6", "--images", "10", "--seed", "3"]
+    command = ["bench", "--table", str(table), "--only", "naswot,parameters", *noise]
+    assert main([*command, "--input", "3x8x8"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "all scores judge the same 6 of 15,625 networks, drawn with seed 3; those that need images see 10" in shown
+    assert shown.count(" 6/6 ") == 2
+    assert main(command) == 2
+    assert "10 classes of 3x8x8, the networks of the table 10 of 3x32x32: give" in capsys.readouterr().err
+
+
+@pytest.fixture
+def few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark of every 100th network of its table, to save time."""
+    monkeypatch.setattr(
+        "spikenas.score.table.load_table", lambda path: load_table(path).take(np.arange(0, 15_625, 100))
+    )
+
+
+@pytest.mark.usefixtures("few_networks")
+def test_scores_of_ones_own_that_crash_or_judge_nothing(
+    table: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash(graph: Graph) -> float:
+        raise KeyError("typo")
+
+    monkeypatch.setitem(STRUCTURE_SCORES, "broken", StructureScore("broken", crash))
+    monkeypatch.setitem(STRUCTURE_SCORES, "blank", StructureScore("blank", lambda graph: float("nan")))
+    command = ["bench", "--table", str(table)]
+    for asked in (["--only", "broken"], ["--strategies", "--measure", "broken", "--only", "random"]):
+        assert main([*command, *asked]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert re.fullmatch(
+            r"spikenas: score 'broken' failed on network bench-\d{6}: KeyError: 'typo'", output.err.splitlines()[-1]
+        )
+    assert main([*command, "--only", "blank", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    ranking = printed["scores"][0]["ranking"]
+    assert ranking["failed"] == ranking["count"] == printed["networks"] == 157
+    assert (ranking["tau"], ranking["spearman"], set(ranking["regrets"].values())) == (None, None, {None})
+    assert main([*command, "--only", "blank"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "blank" in line)
+    assert [cell.strip() for cell in line.split("│")[2:5]] == ["0/157", "", ""]
+    assert main([*command, "--strategies", "--measure", "blank"]) == 2
+    assert "score 'blank' is no finite number for any of 157 networks" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("few_networks")
+def test_strategies_screen_by_a_score_of_ones_own(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[dict[str, np.ndarray]] = []
+
+    def replayed(whole: Table, chosen: object, *, scores: dict[str, np.ndarray], **told: object) -> list[object]:
+        heard.append(scores)
+        return []
+
+    monkeypatch.setitem(STRUCTURE_SCORES, "own", StructureScore("own", spiking_depth))
+    monkeypatch.setattr("spikenas.run.replay.bench_strategies", replayed)
+    assert main(["bench", "--table", str(table), "--strategies", "--measure", "own", "--json"]) == 0
+    assert 0 < np.isnan(heard[0]["own"]).sum() < 157
+    assert (np.nan_to_num(heard[0]["own"]) == heard[0]["spiking_depth"]).all()  # computed from the cells, 0: no path
 
 
 @pytest.mark.parametrize(
@@ -347,7 +417,10 @@ def test_activation_scores_print_their_subset(table: Path, capsys: pytest.Captur
         (["--strategies", "--predictor"], "give one of them"),
         (["--strategies", "--only", "guess"], "unknown strategy 'guess': choose from screen-and-race"),
         (["--only", "beauty"], "unknown measure 'beauty'"),
+        (["--only", "random"], "'random' is a strategy, not a score: add --strategies"),
         (["--only", "sahd"], "score 'sahd' reads activations: give --data"),
+        (["--strategies", "--measure", "sahd"], "score 'sahd' reads activations: tables hold no images"),
+        (["--data", "digits"], "--data digits has 10 classes of 1x8x8, the networks of the table 10 of 3x32x32"),
         (["--input", "8x8"], "such as 3x32x32"),
     ],
 )

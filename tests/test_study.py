@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,7 @@ def test_going_on_with_a_training_needs_its_weights(tmp_path: Path) -> None:
 SEARCH = """
 import sys
 from pathlib import Path
+from typing import Any
 from fakes_search import DigitEvaluator
 from test_study import study
 print("begun", flush=True)
@@ -327,15 +329,18 @@ sys.exit("torch" in sys.modules)
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_deliberate_and_arithmetic_errors_fail_the_trial_and_bugs_do_not_hide() -> None:
+def test_what_a_score_raises_fails_the_trial_which_keeps_its_costs_and_bugs_of_others_do_not_hide() -> None:
     def divide(graph: Graph) -> float:
         return 1 / 0
 
-    def bug(graph: Graph) -> float:
+    def bug(graph: Graph, *_: object, **__: object) -> Any:
         raise KeyError("typo")
 
-    failed = evaluate(evaluator(Budget(), scores={"divide": divide}), "divide")
+    which = evaluator(Budget(), trainer=bug, scores={"divide": divide, "bug": bug})
+    failed = evaluate(which, "divide")
     assert (failed.state, failed.reason) == (TrialState.FAILED, "ZeroDivisionError: division by zero")
+    assert failed.flash_bytes == estimate(SPACE.lower(SPACE.parse(GENOTYPE), SHAPE, 10), which.target).flash_bytes
+    assert evaluate(which, "bug").reason == "KeyError: 'typo'"
     failed = evaluate(evaluator(Budget()), genotype="nonsense")
     assert failed.state is TrialState.FAILED
     assert "nonsense" in failed.reason
@@ -345,7 +350,7 @@ def test_deliberate_and_arithmetic_errors_fail_the_trial_and_bugs_do_not_hide() 
     failed = evaluate(evaluator(Budget()), TRAIN)
     assert failed.reason.startswith("measure 'train' needs a dataset")
     with pytest.raises(KeyError):
-        evaluate(evaluator(Budget(), scores={"bug": bug}), "bug")
+        evaluate(which, TRAIN)
 
 
 def fresh(graph: Graph) -> Model:

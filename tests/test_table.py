@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
+import sys
 from dataclasses import fields, replace
 from itertools import combinations
 from pathlib import Path
@@ -13,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spikenas.cli.main import main
 from spikenas.errors import DatasetError
-from spikenas.score.ranking import kendall, lowest_for_nan, rank, regret, spearman, top_rows
+from spikenas.score.ranking import kendall, lowest_for_none, rank, regret, spearman, top_rows
 from spikenas.score.table import Table, digits, load_table, save_table
 from spikenas.score.table_import import import_folder, read_run
 from spikenas.space.spikenas_bench import from_arch_id, table_parameter_count
@@ -82,6 +86,17 @@ def test_reads_the_original_files(tmp_path: Path) -> None:
     assert table.train_acc[1] == pytest.approx([16.532, 28.860, 37.192])
     assert table.firing_rates[1, [0, 1, 14, 15]] == pytest.approx([0.078, -1.0, 0.22, 0.065])
     assert table.train_seconds[1] == pytest.approx(3600 + 38 * 60 + 45.9)
+
+
+def test_the_command_line_imports_and_tells_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("spikenas.score.table_import.check", lambda *_, **__: None)  # which wants all 15,625 logs
+    write_log(tmp_path, 7)
+    out = tmp_path / "table.parquet"
+    assert main(["bench", "import", str(tmp_path), "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"table": str(out), "networks": 1}
+    assert load_table(out, partial=True).ids.tolist() == [7]
 
 
 def test_import_refuses_in_one_line(tmp_path: Path) -> None:
@@ -219,15 +234,26 @@ def test_kendall_and_spearman_by_definition() -> None:
 def test_scores_that_order_nothing() -> None:
     truth = np.arange(5.0)
     assert kendall(np.zeros(5), truth) == 0.0
-    assert kendall(lowest_for_nan(np.array([np.nan, 1, 2, 3, 4])), truth) == pytest.approx(1.0)
+    assert kendall(lowest_for_none(np.array([np.nan, 1, 2, 3, 4])), truth) == pytest.approx(1.0)
     assert kendall(np.array([-np.inf, 1, 2, 3, np.inf]), truth) == pytest.approx(1.0)
 
 
 def test_regret_by_hand() -> None:
     scores, truth = np.array([1.0, 3.0, 3.0, 9.0]), np.array([88.0, 80.0, 84.0, 90.0])
-    everything = np.ones(4, bool)
-    assert regret(scores, truth, everything) == 0.0
-    assert regret(scores, truth, np.array([True, True, True, False])) == 88 - (80 + 84) / 2
+    assert regret(scores, truth) == 0.0
+    assert regret(scores[:3], truth[:3]) == 88 - (80 + 84) / 2
+
+
+def test_figures_of_no_network_are_none() -> None:
+    table = small(60)
+    smallest, *larger = table.budgets.tolist()
+    nothing = rank(table, np.full(60, np.nan))
+    assert (nothing.count, nothing.failed, nothing.tau, nothing.spearman, nothing.top_tau) == (60, 60, None, None, None)
+    assert set(nothing.regrets.values()) == {None} == {nothing.mean_regret}
+    some = rank(table, np.where(table.params > smallest, 1.0, np.inf), [smallest - 1, smallest, larger[-1]])
+    assert some.failed == (table.params == smallest).sum() > 0
+    assert list(some.regrets.values())[:2] == [None, None]  # none there, none scored
+    assert some.mean_regret == some.regrets[larger[-1]]
 
 
 def test_top_rows_keep_ties() -> None:
@@ -251,6 +277,18 @@ def test_rank_by_brute_force() -> None:
         chosen = [truth[i] for i in inside if filled[i] == max(filled[j] for j in inside)]
         assert value == pytest.approx(max(truth[inside]) - np.mean(chosen))
     assert ranking.mean_regret == pytest.approx(np.mean(list(ranking.regrets.values())))
+
+
+@pytest.mark.parametrize("name", ["proxy_table", "whole_search"])
+def test_a_benchmark_without_its_table_is_refused_in_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), "--table", "no.parquet", "--data", "digits"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "spikenas: no.parquet: no such file; give a benchmark table in parquet\n"
 
 
 # --- the published table ------------------------------------------------------------------------------------

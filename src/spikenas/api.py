@@ -55,6 +55,9 @@ def search(
 ) -> SearchSummary:
     """The best network found in ``space`` for ``data`` within ``budget``, as ``spikenas search`` finds it.
 
+    Its ``front`` are the trials that no other beats in all ``objectives``. What a search has found before, here or in a
+    terminal, ``SearchSummary.load(folder)`` gives again.
+
     ``budget`` None is all that the target has. Images and search are of one seed, that of ``load``. More than one of
     ``workers`` are processes, which a script has to keep under ``if __name__ == "__main__"``.
     Raises NothingFits when no network of the space keeps the budget, InputError for what makes no sense.

@@ -74,3 +74,15 @@ class NothingFits(SpikenasError):
     """No network satisfies the constraints."""
 
     exit_code = 3
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one line; one that was not raised on purpose with the name of its kind.
+
+    >>> one_line(InputError("8 bits")), one_line(ZeroDivisionError("division by zero")), one_line(AssertionError())
+    ('8 bits', 'ZeroDivisionError: division by zero', 'AssertionError')
+    """
+    words = " ".join(str(error).split())
+    if isinstance(error, SpikenasError):
+        return words
+    return ": ".join(filter(None, (type(error).__name__, words)))

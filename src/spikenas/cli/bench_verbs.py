@@ -11,9 +11,11 @@ import typer
 
 from spikenas.cli.inspect_verbs import parse_shape
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.search_options import DATASETS
+from spikenas.cli.progress import RunProgress
+from spikenas.cli.search_options import DATASETS, among
 from spikenas.errors import InputError
 from spikenas.score.score import Needs
+from spikenas.score.structure_scores import STRUCTURE_SCORES
 
 if TYPE_CHECKING:
     from spikenas.run.replay import StrategyRow
@@ -42,6 +44,14 @@ def bench(
     networks: Annotated[int, typer.Option("--networks", min=2, help="Random networks for scores with --data.")] = 100,
     images: Annotated[int, typer.Option("--images", min=2, help="Images for scores with --data.")] = 64,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="With --strategies and --predictor.")] = 20,
+    measure: Annotated[
+        str,
+        typer.Option(
+            "--measure",
+            help="With --strategies: score of structure to screen by.",
+            autocompletion=among(STRUCTURE_SCORES),
+        ),
+    ] = "trainable_depth",
     samples: Annotated[int, typer.Option("--samples", min=1, help="With --strategies: networks to screen.")] = 1000,
     finalists: Annotated[int, typer.Option("--finalists", min=1, help="With --strategies: networks to train.")] = 24,
     first_epochs: Annotated[int, typer.Option("--first-epochs", min=1, help="With --strategies: of a race.")] = 4,
@@ -54,6 +64,7 @@ def bench(
     """Judge scores, strategies or the predictor by a table of trained networks.
 
     Of every score Kendall's tau-b, Spearman's rho and regret; of those that look at activations only with --data.
+    Where to get a table, and what one of your own has to hold, says docs/howto/table.md.
 
     Example: `spikenas bench --table cifar10.parquet`
     """
@@ -72,42 +83,57 @@ def bench(
 
         race = SearchSettings(
             samples=samples,
-            measure="trainable_depth",
+            measure=measure,
             finalists=finalists,
             first_epochs=first_epochs,
             rounds=rounds,
             objectives=("score", "flash_bytes"),
         )
-        return _bench_strategies(loaded, _chosen(only), race, seeds, as_json)
+        return _bench_strategies(loaded, _chosen(only), race, seeds, shape, classes, as_json)
     if predictor:
         return _bench_predictor(loaded, seeds, shape, classes, as_json)
     from spikenas.score.bench import BenchSettings, bench_scores
-    from spikenas.score.structure_scores import STRUCTURE_SCORES, find_score
 
     scores: list[Score] = list(STRUCTURE_SCORES.values())
     probe = None
     if data is not None:
-        from spikenas.score.scores import SCORES
+        from spikenas.score.scores import PROBE_SCORES
 
-        scores = list(SCORES.values())
-        probe = _probe(data, images, seed)
+        scores += PROBE_SCORES.values()
+        probe = _probe(data, images, seed, shape, classes)
     if only is not None:
-        scores = [find_score(name) for name in _chosen(only)]
+        scores = [_score(name) for name in _chosen(only)]
         lacking = [score for score in scores if score.needs is not Needs.STRUCTURE and probe is None]
         if lacking:
             raise InputError(f"score '{lacking[0].name}' reads {lacking[0].needs}: give --data, or choose another one")
-    rows = bench_scores(loaded, scores, probe, BenchSettings(networks, seed), input_shape=shape, classes=classes)
+    with RunProgress() as progress:
+        rows = bench_scores(
+            loaded,
+            scores,
+            probe,
+            BenchSettings(networks, seed),
+            input_shape=shape,
+            classes=classes,
+            on_row=lambda row: progress.message(f"{row.name}: {row.seconds:.1f} s"),
+            on_step=progress.count,
+        )
+    judged = rows[0].ranking.count
     if as_json:
-        return print_json({"networks": networks, "images": images, "seed": seed, "scores": rows})
+        seen = None if probe is None else images
+        return print_json({"networks": judged, "of": len(loaded), "images": seen, "seed": seed, "scores": rows})
     _print_rows(rows)
     if probe is not None:
-        print(f"scores that need images: {networks} networks and {images} images, drawn with seed {seed}")
+        print(
+            f"all scores judge the same {judged:,} of {len(loaded):,} networks, drawn with seed {seed}; those that "
+            f"need images see {images}; where a budget is blank, none of these networks keeps it"
+        )
 
 
 @bench_app.command("import")
 def import_(
     folder: Annotated[Path, typer.Argument(help="Folder with <id>/train_process.txt files.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Read SpikeNAS-Bench's original text files into one table.
 
@@ -118,6 +144,8 @@ def import_(
 
     table = import_folder(folder)
     save_table(table, out)
+    if as_json:
+        return print_json({"table": out, "networks": len(table)})
     print(f"wrote {out}: {len(table):,} networks")
 
 
@@ -125,18 +153,43 @@ def _chosen(only: str | None) -> tuple[str, ...]:
     return () if only is None else tuple(name.strip() for name in only.split(","))
 
 
-def _bench_strategies(table: Table, names: Sequence[str], settings: SearchSettings, seeds: int, as_json: bool) -> None:
-    from spikenas.run.replay import bench_strategies
+def _score(name: str) -> Score:
+    from spikenas.score.structure_scores import find_score
+    from spikenas.search.strategies import STRATEGY_NAMES
+
+    if name in STRATEGY_NAMES:
+        raise InputError(f"'{name}' is a strategy, not a score: add --strategies")
+    return find_score(name)
+
+
+def _bench_strategies(
+    table: Table,
+    names: Sequence[str],
+    settings: SearchSettings,
+    seeds: int,
+    shape: tuple[int, ...],
+    classes: int,
+    as_json: bool,
+) -> None:
+    from spikenas.run.replay import bench_strategies, structure_columns
+    from spikenas.score.bench import structure_column
     from spikenas.search.strategies import STRATEGY_NAMES, check_strategy
 
     for name in names:
         check_strategy(name)
     chosen = dict.fromkeys(names or STRATEGY_NAMES, settings)
 
+    scores, measure = structure_columns(table), settings.measure
+    if measure not in scores:
+        with RunProgress() as progress:
+            scores[measure] = structure_column(
+                table, measure, input_shape=shape, classes=classes, on_step=progress.count
+            )
+
     def heard(row: StrategyRow) -> None:
         print(f"{row.strategy} at {row.parameter_limit:,} parameters: regret {row.mean_regret:.2f}", file=sys.stderr)
 
-    rows = bench_strategies(table, chosen, seeds=seeds, on_row=heard)
+    rows = bench_strategies(table, chosen, seeds=seeds, scores=scores, on_row=heard)
     if as_json:
         return print_json({"settings": settings, "strategies": rows})
     budgets = sorted({row.parameter_limit for row in rows})
@@ -167,7 +220,8 @@ def _bench_strategies(table: Table, names: Sequence[str], settings: SearchSettin
 def _bench_predictor(table: Table, seeds: int, shape: tuple[int, ...], classes: int, as_json: bool) -> None:
     from spikenas.score.bench import bench_predictor
 
-    rows = bench_predictor(table, seeds=seeds, input_shape=shape, classes=classes)
+    with RunProgress() as progress:
+        rows = bench_predictor(table, seeds=seeds, input_shape=shape, classes=classes, on_step=progress.count)
     if as_json:
         return print_json({"predictor": rows})
     print_table(
@@ -177,25 +231,36 @@ def _bench_predictor(table: Table, seeds: int, shape: tuple[int, ...], classes: 
     )
 
 
-def _probe(data: str, images: int, seed: int) -> Probe:
+def _probe(data: str, images: int, seed: int, shape: tuple[int, ...], classes: int) -> Probe:
     from spikenas.data.datasets import load_dataset
     from spikenas.score.probe import draw_probe
 
-    return draw_probe(load_dataset(data).train, images, seed=seed)
+    dataset = load_dataset(data)
+    if (dataset.input_shape, dataset.classes) != (shape, classes):
+        has, wanted = ("x".join(map(str, sides)) for sides in (dataset.input_shape, shape))
+        raise InputError(
+            f"--data {data} has {dataset.classes} classes of {has}, the networks of the table {classes} of {wanted}: "
+            "give the table's own dataset, or tell --input and --classes"
+        )
+    return draw_probe(dataset.train, images, seed=seed)
 
 
 def _print_rows(rows: Sequence[BenchRow]) -> None:
     budgets = list(rows[0].ranking.regrets)
-    columns = ["score", "networks", "tau-b", "Spearman", "tau-b top 10%", "mean regret"]
+    columns = ["score", "judged", "tau-b", "Spearman", "tau-b top 10%", "mean regret"]
     columns += [f"{budget / 1e6:.2f}M" for budget in budgets] + ["seconds"]
     table = [
         [
             row.name,
-            f"{row.ranking.count:,}",
-            *(f"{value:.3f}" for value in (row.ranking.tau, row.ranking.spearman, row.ranking.top_tau)),
-            *(f"{value:.2f}" for value in (row.ranking.mean_regret, *(row.ranking.regrets.get(b, 0) for b in budgets))),
+            f"{row.ranking.count - row.ranking.failed:,}/{row.ranking.count:,}",
+            *(_figure(value, 3) for value in (row.ranking.tau, row.ranking.spearman, row.ranking.top_tau)),
+            *(_figure(value, 2) for value in (row.ranking.mean_regret, *row.ranking.regrets.values())),
             f"{row.seconds:.2f}",
         ]
         for row in rows
     ]
     print_table("Scores against the table (regret in points of test accuracy)", columns, table)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

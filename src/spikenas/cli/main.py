@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -104,3 +105,11 @@ def _refuse(message: str, code: int, as_json: bool) -> int:
 def script() -> None:
     """Entry point of the installed command."""
     raise SystemExit(main())
+
+
+def run_script(work: Callable[[], None]) -> None:
+    """Do the work of a script of one's own; bad input ends it with the line and exit code of the installed command."""
+    try:
+        work()
+    except SpikenasError as error:
+        raise SystemExit(_refuse(str(error), error.exit_code, as_json=False)) from None

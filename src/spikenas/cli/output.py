@@ -24,7 +24,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """A table on stdout; columns of numbers are right-aligned and never broken, words may wrap."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        numbers = all(not row[index] or row[index][0].isdigit() for row in rows)
+        numbers = all(not row[index] or row[index].lstrip("-")[:1].isdigit() for row in rows)
         table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers or index == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)

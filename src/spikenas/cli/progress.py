@@ -88,6 +88,13 @@ class RunProgress:
         else:
             self.message(what)
 
+    def count(self, done: int, total: int, what: str) -> None:
+        """One of many steps, each too short for a line; 0 begins another count."""
+        if not done:
+            self._clear()
+        if not done or self._due():
+            self._draw(done, total, what, "")
+
     def _due(self) -> bool:
         return time.monotonic() - self.drawn > REDRAW_SECONDS
 
@@ -101,8 +108,11 @@ class RunProgress:
 
     def _close(self) -> None:
         """The end of a stage: its bar goes, its time stays."""
+        self._clear()
+        if self.begun is not None:
+            self.message(f"{time.monotonic() - self.begun:.1f} s")
+
+    def _clear(self) -> None:
         if self.task is not None:
             self.bar.remove_task(self.task)
             self.task = None
-        if self.begun is not None:
-            self.message(f"{time.monotonic() - self.begun:.1f} s")

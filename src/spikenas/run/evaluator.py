@@ -18,7 +18,7 @@ from spikenas.cost.budget import Budget, format_figure
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import Target
-from spikenas.errors import InputError, NothingFits, SpikenasError
+from spikenas.errors import InputError, NothingFits, SpikenasError, one_line
 from spikenas.graph import Graph, Shape
 from spikenas.model import Model
 from spikenas.run.store import Curve
@@ -92,16 +92,21 @@ class NetworkEvaluator:
     probe: Probe | None = None
 
     def __call__(self, job: Job) -> Outcome:
-        """The trial of ``job``; deliberate errors and numbers that are none make it a failed one."""
+        """The trial of ``job``, a failed one after deliberate errors, what is no number, and whatever a score raises.
+
+        A failed trial that has its costs would have fitted.
+        """
         begun = time.perf_counter()
         proposal = job.proposal
-        blank = Trial(job.number, proposal.genotype, proposal.measure, proposal.epochs)
+        trial = Trial(job.number, proposal.genotype, proposal.measure, proposal.epochs)
         try:
-            outcome = self._measure(job, blank)
+            graph = self._lower(self.space.parse(proposal.genotype))
+            trial = self._costed(trial, self._estimate(graph))
+            outcome = self._judged(job, graph, trial) if trial.done else Outcome(trial)
         except (SpikenasError, ArithmeticError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not _out_of_memory(error):
                 raise
-            outcome = Outcome(replace(blank, state=TrialState.FAILED, reason=_one_line(error)))
+            outcome = Outcome(_failed(trial, one_line(error)))
         return replace(outcome, trial=replace(outcome.trial, seconds=time.perf_counter() - begun))
 
     def check_budget(self) -> None:
@@ -112,11 +117,10 @@ class NetworkEvaluator:
     def nothing_fits(self, trials: Sequence[Trial]) -> SpikenasError:
         """NothingFits with the constraint and the smallest that would do, or InputError when every trial failed."""
         costs = [_costs(trial) for trial in trials if trial.flash_bytes is not None]
-        broken = [
-            trial.reason for trial in trials if trial.state is TrialState.FAILED and trial.flash_bytes is not None
-        ]
-        if broken or not costs:  # what has its costs and failed would have fitted
-            reason = (broken or [trial.reason for trial in trials] or ["there were no proposals"])[0]
+        if broken := [t for t in trials if t.state is TrialState.FAILED and t.flash_bytes is not None]:
+            return _all_failed(broken)
+        if not costs:
+            reason = trials[0].reason if trials else "there were no proposals"
             return InputError(f"no network of space '{self.space.name}' could be evaluated: {reason}")
         if self.target.cores:
             reasons = Counter(trial.reason for trial in trials if trial.reason)
@@ -160,17 +164,16 @@ class NetworkEvaluator:
         genotype = self.space.smallest(self.input_shape, self.classes)
         return _figures(self._estimate(self._lower(genotype)))
 
-    def _measure(self, job: Job, blank: Trial) -> Outcome:
-        proposal = job.proposal
-        graph = self._lower(self.space.parse(proposal.genotype))
-        trial = self._costed(blank, self._estimate(graph))
-        if not trial.done:
-            return Outcome(trial)
-        if proposal.measure == TRAIN:
+    def _judged(self, job: Job, graph: Graph, trial: Trial) -> Outcome:
+        measure = job.proposal.measure
+        if measure == TRAIN:
             return self._trained(job, graph, trial)
-        score = self._score(proposal.measure, graph)
+        try:
+            score = self._score(measure, graph)
+        except Exception as error:  # a user's own function may raise anything
+            return Outcome(_failed(trial, one_line(error)))
         if not isfinite(score):
-            return Outcome(replace(trial, state=TrialState.FAILED, reason=f"score '{proposal.measure}' is {score}"))
+            return Outcome(_failed(trial, f"score '{measure}' is {score}"))
         return Outcome(replace(trial, score=score))
 
     def _score(self, measure: str, graph: Graph) -> float:
@@ -185,8 +188,7 @@ class NetworkEvaluator:
         seed = training_seed(proposal.genotype, proposal.epochs, seed=self.seed)
         training = self.trainer(graph, job.start, epochs=proposal.epochs - proposal.start, seed=seed)
         if not isfinite(training.accuracy):
-            failed = replace(trial, state=TrialState.FAILED, reason=f"accuracy is {training.accuracy}")
-            return Outcome(failed, training.curve)
+            return Outcome(_failed(trial, f"accuracy is {training.accuracy}"), training.curve)
         # Now that the spikes are counted, energy and latency are known better than before.
         measured = self._costed(trial, self._estimate(graph, training.spike_rates))
         return Outcome(replace(measured, accuracy=training.accuracy), training.curve, training.model)
@@ -205,8 +207,7 @@ class NetworkEvaluator:
 def lost_outcome(job: Job, reason: str) -> Outcome:
     """What is kept of a job that an executor could not get an answer to: a failed trial, so that the study goes on."""
     proposal = job.proposal
-    state = TrialState.FAILED
-    return Outcome(Trial(job.number, proposal.genotype, proposal.measure, proposal.epochs, state=state, reason=reason))
+    return Outcome(_failed(Trial(job.number, proposal.genotype, proposal.measure, proposal.epochs), reason))
 
 
 def budget_use(budget: Budget, cost: Cost) -> float | None:
@@ -233,6 +234,20 @@ FLAGS = {
 FIGURES = ("flash_bytes", "ram_bytes", "macs", "synops", "energy_nj", "latency_ms")
 
 
+def _failed(trial: Trial, reason: str) -> Trial:
+    return replace(trial, state=TrialState.FAILED, reason=reason)
+
+
+def _all_failed(broken: Sequence[Trial]) -> InputError:
+    """The error for a search whose networks would have fitted, had judging them not failed; the commonest reason."""
+    measure = broken[0].measure
+    what = "training" if measure == TRAIN else f"score '{measure}'"
+    reason = Counter(trial.reason for trial in broken).most_common(1)[0][0]
+    words = f"it {reason.removeprefix(f'{what} ')}" if reason.startswith(what) else reason
+    networks = f"all {len(broken):,} networks that fit" if len(broken) > 1 else "the one network that fits"
+    return InputError(f"{what} failed on {networks}: {words}")
+
+
 def _figures(cost: Cost) -> dict[str, Any]:
     return {name: getattr(cost, name) for name in FIGURES} | {"macs": round(cost.macs)}
 
@@ -252,8 +267,3 @@ def _rounded_up(figure: str, value: float) -> float:
 def _out_of_memory(error: RuntimeError) -> bool:
     """torch's own words: torch.OutOfMemoryError on a GPU, a bare RuntimeError on a CPU."""
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-
-
-def _one_line(error: BaseException) -> str:
-    words = " ".join(str(error).split())
-    return words if isinstance(error, SpikenasError) else f"{type(error).__name__}: {words}"

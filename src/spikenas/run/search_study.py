@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from spikenas.cost.budget import Budget
-from spikenas.errors import InputError
+from spikenas.errors import InputError, RunError
 from spikenas.graph import Shape
 from spikenas.html_table import html_table
-from spikenas.run.artifacts import plain, write_json
+from spikenas.run.artifacts import plain, read_json, write_json
 from spikenas.run.decisions import why_network
 from spikenas.run.executor import ExecutorSettings, make_executor
-from spikenas.run.folder import open_run
+from spikenas.run.folder import open_run, read_run
 from spikenas.run.search_stage import SearchTask, search_networks
 from spikenas.run.store import RunStore, open_store
 from spikenas.run.study import StudyResult
 from spikenas.run.task_settings import TaskSettings
 from spikenas.search.pareto import OBJECTIVES, pareto_front
-from spikenas.search.trial import Trial, TrialState
+from spikenas.search.trial import Trial, TrialState, trial_from_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,26 @@ class SearchSummary:
     seconds: Mapping[str, float]
     folder: Path
     next: str
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """What the search in ``folder`` found. Raises RunError where none has come to its end."""
+        run = read_run(Path(folder))
+        if not run.summary.is_file():
+            raise RunError(f"{folder}: its search has not come to its end; the same command again goes on there")
+        told = read_json(run.summary)
+        if not isinstance(told, dict) or told.keys() != {item.name for item in fields(cls)}:
+            raise RunError(f"{folder}: not the folder of a study; give --out of a search, or this one to evaluate")
+        return cls(
+            **told
+            | {
+                "best": trial_from_dict(told["best"]),
+                "objectives": tuple(told["objectives"]),
+                "front": tuple(map(trial_from_dict, told["front"])),
+                "budget": Budget(**told["budget"]),
+                "folder": Path(folder),
+            }
+        )
 
     def _repr_html_(self) -> str:
         names = ("genotype", *OBJECTIVES)

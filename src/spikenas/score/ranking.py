@@ -1,11 +1,12 @@
 """How well a score ranks the networks of a table: rank correlations, and what it would have selected.
 
-Kendall's tau-b counts pairs in the right order and forgives ties (Kendall, Biometrika 33, 1945). A score that is
-NaN counts as the lowest: a search would never choose that network.
+Kendall's tau-b counts pairs in the right order and forgives ties (Kendall, Biometrika 33, 1945). A score that is no
+finite number counts as the lowest: a search would never choose that network.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,33 +25,39 @@ class Ranking:
     """A score judged by the test accuracies of ``count`` networks, ``failed`` of which it gave no number.
 
     ``regrets``: by parameter budget, the best test accuracy within the budget minus that of the network selected
-    within it, in percentage points.
+    within it, in percentage points. A figure is None where none of the networks that it speaks of has a score.
     """
 
     count: int
     failed: int
-    tau: float
-    spearman: float
-    top_tau: float
-    regrets: dict[int, float]
+    tau: float | None
+    spearman: float | None
+    top_tau: float | None
+    regrets: dict[int, float | None]
 
     @property
-    def mean_regret(self) -> float:
-        return float(np.mean(list(self.regrets.values())))
+    def mean_regret(self) -> float | None:
+        """Over the budgets that have one."""
+        known = [regret for regret in self.regrets.values() if regret is not None]
+        return float(np.mean(known)) if known else None
 
 
-def rank(table: Table, scores: Scores) -> Ranking:
-    """Judge ``scores`` [N], higher being better, by the table."""
-    failed = int(np.isnan(np.asarray(scores, np.float64)).sum())
-    values = lowest_for_nan(scores)
-    top = top_rows(table.test_acc)
+def rank(table: Table, scores: Scores, budgets: Iterable[int] | None = None) -> Ranking:
+    """Judge ``scores`` [N], higher being better, by the table; ``budgets`` None are the table's own."""
+    scored = np.isfinite(np.asarray(scores, np.float64))
+    values, truth = lowest_for_none(scores), table.test_acc
+
+    def of(measure: Callable[[Scores, Scores], float], rows: npt.NDArray[Any]) -> float | None:
+        return measure(values[rows], truth[rows]) if scored[rows].any() else None
+
+    everything = np.ones(len(table), bool)
     return Ranking(
         count=len(table),
-        failed=failed,
-        tau=kendall(values, table.test_acc),
-        spearman=spearman(values, table.test_acc),
-        top_tau=kendall(values[top], table.test_acc[top]),
-        regrets={int(budget): regret(values, table.test_acc, table.params <= budget) for budget in table.budgets},
+        failed=int((~scored).sum()),
+        tau=of(kendall, everything),
+        spearman=of(spearman, everything),
+        top_tau=of(kendall, top_rows(truth)),
+        regrets={int(b): of(regret, table.params <= b) for b in (table.budgets if budgets is None else budgets)},
     )
 
 
@@ -74,16 +81,16 @@ def top_rows(truth: Scores, share: float = TOP) -> npt.NDArray[np.int64]:
     return np.flatnonzero(truth >= edge)
 
 
-def regret(scores: Scores, truth: Scores, feasible: npt.NDArray[np.bool_]) -> float:
-    """Best truth among the feasible minus that of the highest score; the mean over those that share it."""
-    inside, scored = truth[feasible].astype(np.float64), scores[feasible]
-    return float(inside.max() - inside[scored == scored.max()].mean())
+def regret(scores: Scores, truth: Scores) -> float:
+    """Best truth minus that of the highest score; the mean over those that share it."""
+    best = truth[scores == scores.max()].astype(np.float64)
+    return float(truth.astype(np.float64).max() - best.mean())
 
 
-def lowest_for_nan(scores: Scores) -> npt.NDArray[np.float64]:
-    """The scores with NaN replaced by minus infinity."""
+def lowest_for_none(scores: Scores) -> npt.NDArray[np.float64]:
+    """The scores, minus infinity for those that are no finite number."""
     values = np.asarray(scores, np.float64)
-    return np.where(np.isnan(values), -np.inf, values)
+    return np.where(np.isfinite(values), values, -np.inf)
 
 
 def _correlation(measure: Any, scores: Scores, truth: Scores) -> float:

@@ -7,7 +7,7 @@ and what asked for it counts that network as failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -47,9 +47,9 @@ class StructureScore:
     def __call__(self, graph: Graph, probe: Probe | None = None) -> float:
         return float(self.measure(graph))
 
-    def all(self, graphs: Sequence[Graph], probe: Probe | None) -> list[float]:
-        """The scores of ``graphs``."""
-        return [self(graph) for graph in graphs]
+    def each(self, graphs: Sequence[Graph], probe: Probe | None) -> Iterator[float]:
+        """The scores of ``graphs``, one after the other."""
+        return map(self, graphs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,12 @@ class ProbeScore:
     def __call__(self, graph: Graph, probe: Probe | None = None) -> float:
         return float(self.measure(graph, self._needed(probe)))
 
-    def all(self, graphs: Sequence[Graph], probe: Probe | None) -> list[float]:
-        """The scores of ``graphs``."""
+    def each(self, graphs: Sequence[Graph], probe: Probe | None) -> Iterator[float]:
+        """The scores of ``graphs``, one after the other; where they are computed together, all with the first."""
         if self.together is None:
-            return [self(graph, probe) for graph in graphs]
-        return self.together(graphs, self._needed(probe))
+            yield from (self(graph, probe) for graph in graphs)
+        else:
+            yield from self.together(graphs, self._needed(probe))
 
     def _needed(self, probe: Probe | None) -> Probe:
         if probe is None:
