@@ -80,11 +80,15 @@ def test_noise_and_work_by_hand() -> None:
 
 
 def test_capacity_and_reach_by_hand() -> None:
-    assert capacity(chain(4, 16)) == pytest.approx(log2(36 + 576 + 1))  # one octave, the readout does not count
+    # One octave, the readout does not count; a 64th of all weights is spare, at least one.
+    assert capacity(chain(4, 16)) == pytest.approx(log2((36 + 576) * (1 + 1 / 64)))
+    assert capacity(chain(1, 2)) == pytest.approx(log2(9 + 18 + 1))
     pyramid = load_space("embedded").lower(load_space("embedded").parse(PYRAMID), (3, 32, 32), 10)
     first, second, third = 3 * 9 * 8, 8 * 16 * 9, 16 * 32 * 9 + 32 * 32 * 9
-    spare = (first + second + third) / 1024
+    spare = (first + second + third) / 64
     assert capacity(pyramid) == pytest.approx(sum(log2(octave + spare) for octave in (first, second, third)) / 3)
+    wide = load_space("embedded").lower(load_space("embedded").parse("t2-b8-k5s1-8:005.00.0-pool"), (1, 8, 8), 10)
+    assert capacity(wide) == pytest.approx(log2(9 * (8 + 64) * (1 + 1 / 64)))  # of 25 weights a window nine count
     assert reach(chain(4, 4)) == 5 / 8
     assert reach(chain(*[4] * 5)) == 1
     # 3x3 windows 1, 1, 2 and 4 pixels apart: 1 + 2 (1 + 1 + 2 + 4)
@@ -97,8 +101,8 @@ PYRAMID = "t2-b8-k3s1-8:00s.00.0-16:00s.00.0-32:003.00.0-pool"
 def test_score_by_hand() -> None:
     graph = chain(4, 16, timesteps=2)
     depth = (1 - 1 / sqrt(4 * 9)) + (1 - 1 / sqrt(16))
-    expected = log2(36 + 576 + 1) + log2(1 + depth) + log2(5 / 8) - 1.5 / 2 - 2 / 16 - log2(1 + work(graph) / 2**26)
-    assert structure_score(graph) == pytest.approx(expected - 2 * log2(0.1 + noise(graph)))
+    expected = log2((36 + 576) * (1 + 1 / 64)) + log2(1 + depth) + 2 * log2(5 / 8) - 2 * log2(0.1 + noise(graph))
+    assert structure_score(graph) == pytest.approx(expected - 2 / 2 - 2 / 16 - log2(1 + work(graph) / 2**26) / 2)
 
 
 def test_score_prefers_what_it_says() -> None:
