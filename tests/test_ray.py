@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,10 @@ from fakes_search import DigitEvaluator, DigitSpace
 from test_executors import SETTINGS, check_contract, study, untimed
 
 from spikenas.errors import MissingTool, RunError
-from spikenas.run.executor import SerialExecutor
+from spikenas.run.executor import ExecutorSettings, SerialExecutor
+from spikenas.run.folder import open_run
 from spikenas.run.ray_executor import RayExecutor
+from spikenas.run.search_study import StudySettings, search_study
 from spikenas.space.space import Space
 
 pytestmark = [
@@ -30,10 +35,53 @@ def test_ray_is_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         RayExecutor()
 
 
+BY_STRUCTURE = StudySettings(input_shape=(1, 8, 8), classes=10)
+
+
+def need_ray() -> None:
+    """Without importing it, which the executor does when it has told Ray what to keep to itself."""
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed: pip install 'spikenas[ray]'")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:PORT", r"no Ray at 127.0.0.1:\d+ \(Connection refused\); give --address"),
+        ("127.0.0.1:first", "no Ray at 127.0.0.1:first "),
+        ("127.0.0.1:66000", "no Ray at 127.0.0.1:66000 "),
+    ],
+)
+def test_an_address_where_nobody_listens_is_refused_at_once_and_leaves_no_folder(
+    tmp_path: Path, address: str, words: str
+) -> None:
+    need_ray()
+    executor = ExecutorSettings("ray", address=address.replace("PORT", str(free_port())))
+    begun = time.monotonic()
+    with pytest.raises(RunError, match=words):
+        search_study(BY_STRUCTURE, tmp_path / "out", executor=executor)
+    assert time.monotonic() - begun < 10
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_second_driver_is_refused_before_it_connects(tmp_path: Path) -> None:
+    need_ray()
+    with socket.create_server(("127.0.0.1", 0)) as mute, open_run(tmp_path / "out", {}):
+        executor = ExecutorSettings("ray", address=f"127.0.0.1:{mute.getsockname()[1]}")
+        with pytest.raises(RunError, match="drives this run; wait for it"):
+            search_study(BY_STRUCTURE, tmp_path / "out", executor=executor)
+
+
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """In which workers find the modules of the tests, and Ray tells nobody of its use."""
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'spikenas[ray]'")
+    need_ray()
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -70,7 +118,7 @@ def test_ray_finds_what_serial_finds(ray_here: RayExecutor, tmp_path: Path) -> N
     assert found.best.genotype == serial.best.genotype
 
 
-def test_killed_workers(ray_here: RayExecutor, tmp_path: Path) -> None:
+def test_killed_workers(ray_here: RayExecutor, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert ray_here.map(Deadly(tmp_path, 2, 2), range(4)) == [0, 1, 4, 9]
     assert (tmp_path / "attempts").stat().st_size == 3
     (tmp_path / "attempts").unlink()
@@ -78,6 +126,8 @@ def test_killed_workers(ray_here: RayExecutor, tmp_path: Path) -> None:
     assert found == [0, 1, "its worker died 3 times", 9]
     with pytest.raises(RunError, match="could not be done: its worker died 3 times"):
         ray_here.map(Deadly(tmp_path, 2, 100), [2])
+    time.sleep(1)  # Ray's words come from a thread
+    assert capfd.readouterr().out == ""  # where the JSON of a verb would go
 
 
 def test_time_and_memory_are_limited(ray_here: RayExecutor) -> None:

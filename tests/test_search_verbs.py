@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 
+from spikenas.cli import progress
 from spikenas.cli.main import main
 from spikenas.cli.search_verbs import OBJECTIVE_WORDS
 from spikenas.data.datasets import load_dataset
@@ -69,7 +71,9 @@ def test_the_chosen_network_and_the_front_are_those_of_all_trials(
     # for people, and again without evaluating anything
     assert main([*command, "--objectives", "score,ram", "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert best.genotype in shown
+    (chosen,) = (line for line in shown.splitlines() if " chosen " in line)
+    assert best.genotype in chosen
+    assert "not by training" not in shown
     assert shown.strip().splitlines()[-1] == f"next    spikenas train {out} --data PATH"
 
 
@@ -85,6 +89,27 @@ def test_finalists_race_where_there_are_images(tmp_path: Path, capsys: pytest.Ca
     assert {trial.genotype for trial in trained} <= {trial.genotype for trial in again if trial.done}
     assert summary["trained"] == 6
     assert summary["best"]["accuracy"] == max(trial.accuracy or 0.0 for trial in trained[4:])
+    assert main([*command, *settings, *scores, "--out", str(tmp_path / "x")]) == 0
+    assert "ranked by score parameters, not by training" in capsys.readouterr().out
+    assert main(["show", str(tmp_path / "x")]) == 0
+    head = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("│")][:5]
+    told = ("digits", "embedded", "parameters", "32.0 KB flash, the target's RAM", "0")
+    assert tuple(text.strip() for _, text in head) == told
+
+
+def test_a_file_hears_of_a_screening_every_twenty_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    with progress.RunProgress() as told:
+        told.stage("search", "at random")
+        for number in range(90):  # one a second
+            now += 1
+            state = (TrialState.DONE, TrialState.REJECTED, TrialState.FAILED)[number % 3]
+            told.trial(Trial(number, "a", "structure", state=state))
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    assert lines[1:-1] == [f"{n} trials, {n // 3} over budget" for n in (21, 42, 63, 84)]
 
 
 def test_a_score_that_looks_at_images_ranks_a_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -23,8 +24,9 @@ from hypothesis import strategies as st
 from spikenas.errors import MissingTool, RunError
 from spikenas.run.checkpoints import Checkpoints
 from spikenas.run.executor import SerialExecutor
-from spikenas.run.store import SqliteStore, open_store
-from spikenas.run.store_sql import NUL, SCHEMA, SqlStore, sql_studies
+from spikenas.run.store import SqliteStore, open_store, open_study
+from spikenas.run.store_sql import NUL, SCHEMA, SqlStore, sql_studies, without_password
+from spikenas.run.studies import list_studies, show_study
 from spikenas.run.study import StudyResult, run_study
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import make_strategy
@@ -185,6 +187,47 @@ def test_the_second_driver_is_refused_and_a_killed_one_can_be_followed(server: s
     result = study(server, tmp_path / "driven")
     assert [trial.number for trial in result.trials] == list(range(134))
     assert kept() == 134
+
+
+def test_the_folder_remembers_the_database_and_a_refused_driver_leaves_none(server: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    first, second = tmp_path / "here" / "shared", tmp_path / "there" / "shared"
+    with open_study(first, {"seed": 3}, server) as (_, store):
+        store.add(Trial(0, "a", "structure"))
+        with (
+            pytest.raises(RunError, match="another process drives study 'shared'"),
+            open_study(second, {"seed": 3}, server),
+        ):
+            pass
+    with open_study(second, {"seed": 4}):  # the folder is free for other settings
+        pass
+    kept = json.loads((first / "run.json").read_text())["store"]
+    assert kept == server.replace(f":{PASSWORD}", "")
+    with pytest.raises(RunError, match="no password supplied"):
+        show_study(first)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSWORD", PASSWORD)
+        assert show_study(first).summary.trials == 1
+        assert [summary.trials for summary in list_studies(tmp_path)] == [1, 0]
+        with open_study(first, {"seed": 3}) as (_, store):  # goes on there
+            assert len(store.trials()) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("postgresql://team:a%40b@host:5432/nas", "postgresql://team@host:5432/nas"),
+        (
+            "postgresql+psycopg://team@host/nas?password=secret&sslmode=require",
+            "postgresql://team@host/nas?sslmode=require",
+        ),
+        ("postgresql:///nas", "postgresql:///nas"),
+    ],
+)
+def test_no_password_is_written_down(url: str, kept: str) -> None:
+    pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed: pip install 'spikenas[postgres]'")
+    assert without_password(url) == kept
 
 
 def free(url: str) -> bool:

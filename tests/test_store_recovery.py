@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from spikenas.cli.main import main
 from spikenas.cli.study_verbs import compare, show, studies_app
 from spikenas.errors import RunError
 from spikenas.run.checkpoints import Checkpoints
 from spikenas.run.executor import SerialExecutor
 from spikenas.run.folder import open_run
-from spikenas.run.store import SqliteStore
+from spikenas.run.store import SqliteStore, open_study
 from spikenas.run.store_pages import surviving_rows
 from spikenas.run.store_recovery import recover_study
 from spikenas.run.studies import compare_studies, export_study, list_studies, show_study
@@ -239,6 +240,25 @@ def test_exports(tmp_path: Path) -> None:
         export_study(tmp_path / "run", tmp_path / "trials.xlsx")
 
 
+def test_what_was_only_trained_is_no_study_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search(tmp_path / "a")
+    with open_study(tmp_path / "b", {"data": "none", "genotype": "t1-b8", "seed": 0}):
+        pass
+    (tmp_path / "b" / "summary.json").write_text('{"fits": true}')
+    with pytest.raises(RunError, match=r"b: trained t1-b8 and searched nothing.* report --compare .*a .*b"):
+        compare_studies(tmp_path / "a", tmp_path / "b")
+    assert main(["studies", "--in", str(tmp_path)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "t1-b8" in line)
+    assert "│ trained │" in " ".join(line.split())
+
+
+def test_a_study_that_is_elsewhere_is_asked_for(tmp_path: Path) -> None:
+    with open_run(tmp_path, {"seed": 0}):
+        pass
+    with pytest.raises(RunError, match=r"holds no study.sqlite; if its study is in a database, give its --store URL"):
+        show_study(tmp_path)
+
+
 def test_verbs(tmp_path: Path) -> None:
     import typer
 
@@ -261,6 +281,7 @@ def test_verbs(tmp_path: Path) -> None:
     assert json.loads(said("show", tmp_path / "a", "--json"))["summary"]["best"]["genotype"] == best
     assert "seed" in said("compare", tmp_path / "a", tmp_path / "b")
     assert json.loads(said("compare", tmp_path / "a", tmp_path / "b", "--json"))["settings"] == {"seed": [3, 4]}
+    assert "over budget" in said("compare", tmp_path / "a", tmp_path / "b")
     assert "914 rows" in said("studies", "export", tmp_path / "a", "--to", tmp_path / "a.csv")
     assert "in order, 914 trials" in said("studies", "recover", tmp_path / "a")
     (tmp_path / "a" / "study.sqlite").write_bytes(b"\0" * 8192)

@@ -28,15 +28,15 @@ from spikenas.model import IntegerModel, Model
 from spikenas.run.answers import look_at_answers
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
 from spikenas.run.decisions import why_kernels, why_network
-from spikenas.run.executor import ExecutorSettings, make_executor
-from spikenas.run.folder import RunFolder, open_run
+from spikenas.run.executor import ExecutorSettings, check_executor, make_executor
+from spikenas.run.folder import RunFolder
 from spikenas.run.integer_predict import predict_integers
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
 from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
-from spikenas.run.store import RunStore, open_store
+from spikenas.run.store import RunStore, open_study
 from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
@@ -124,19 +124,20 @@ def run(
 
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
-    observer = observer or Silent()
+    observer, executor = observer or Silent(), executor or ExecutorSettings()
+    check_executor(executor)
     task = settings.task(progress=observer.message)
     space, target, budget, dataset = task.space, task.target, task.budget, task.dataset
     assert dataset is not None  # settings of a run name one
     if settings.genotype is None:
         task.evaluator.check_budget()  # before there is a folder
-    with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
+    with open_study(out, asdict(settings), store_url) as (folder, store):
         if settings.genotype is None:
+            observer.stage("search", f"{settings.strategy} over space '{space.name}'")
             with (
                 _timed(store, "search"),
-                closing(make_executor(executor or ExecutorSettings(), heavy=task.is_heavy)) as workers,
+                closing(make_executor(executor, heavy=task.is_heavy, progress=observer.message)) as workers,
             ):
-                observer.stage("search", f"{settings.strategy} over space '{space.name}'")
                 found = search_networks(task, folder, store, workers, observer.trial)
                 observer.message(why_network(found))
             genotype, trials = found.best.genotype, found.trials

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from spikenas.search.trial import TRAIN, Trial
+from spikenas.search.trial import TRAIN, Trial, TrialState
 
 if TYPE_CHECKING:
     from spikenas.snn.train import BatchStats, EpochStats  # a search without training never loads torch
 
 REDRAW_SECONDS = 0.1
+PLAIN_SECONDS = 20.0
+"""Between the lines on a screening where there is no terminal to draw on."""
 
 
 class RunProgress:
@@ -49,7 +51,7 @@ class RunProgress:
 
     def stage(self, name: str, detail: str) -> None:
         self._close()
-        self.begun = time.monotonic()
+        self.begun = self.drawn = time.monotonic()
         self.console.print(f"[bold]{name}[/bold]  {detail}", highlight=False, soft_wrap=True)
 
     def message(self, text: str) -> None:
@@ -57,13 +59,17 @@ class RunProgress:
 
     def trial(self, trial: Trial) -> None:
         self.trials += 1
-        self.rejected += not trial.done
+        self.rejected += trial.state is TrialState.REJECTED
         if trial.measure == TRAIN:
             reached = "" if trial.accuracy is None else f"{100 * trial.accuracy:.1f}% after {trial.epochs} epochs"
             why = "" if trial.done else f"{trial.state.value}: {trial.reason}"
             self.message(f"{'; '.join(filter(None, (reached, why)))}: {trial.genotype}")
-        elif self._due():
-            self._draw(self.trials, None, "screening", f"{self.rejected:,} over budget")
+        elif self.console.is_terminal:
+            if self._due():
+                self._draw(self.trials, None, "screening", f"{self.rejected:,} over budget")
+        elif self._due(PLAIN_SECONDS):
+            self.drawn = time.monotonic()
+            self.message(f"{self.trials:,} trials, {self.rejected:,} over budget")
 
     def batch(self, stats: BatchStats) -> None:
         last = stats.epoch == stats.epochs and stats.batch == stats.batches
@@ -95,8 +101,8 @@ class RunProgress:
         if not done or self._due():
             self._draw(done, total, what, "")
 
-    def _due(self) -> bool:
-        return time.monotonic() - self.drawn > REDRAW_SECONDS
+    def _due(self, seconds: float = REDRAW_SECONDS) -> bool:
+        return time.monotonic() - self.drawn > seconds
 
     def _draw(self, done: int, total: int | None, description: str, figures: str) -> None:
         """``total`` None: nobody knows how many there will be."""

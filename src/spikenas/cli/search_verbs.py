@@ -29,6 +29,7 @@ OBJECTIVE_WORDS = {
 }
 """What may be traded, as one types it."""
 FRONT_SHOWN = 20
+CHOSEN = "chosen"
 
 
 @with_search_options
@@ -90,15 +91,18 @@ def parse_objectives(text: str) -> tuple[str, ...]:
 
 def _print_summary(summary: SearchSummary) -> None:
     named = {name: word for word, name in OBJECTIVE_WORDS.items()}
-    columns = ["genotype", "score", *COSTS]
+    columns = ["genotype", "score", *COSTS, ""]
     print_table(
         f"Pareto front of {', '.join(named[name] for name in summary.objectives)}: {len(summary.front)} networks",
         columns,
-        [_front_row(trial) for trial in summary.front[:FRONT_SHOWN]],
+        [[*_front_row(trial), CHOSEN * (trial.genotype == summary.genotype)] for trial in summary.front[:FRONT_SHOWN]],
     )
     if len(summary.front) > FRONT_SHOWN:
         print(f"and {len(summary.front) - FRONT_SHOWN} more in {summary.folder / 'summary.json'}")
     best, budget = summary.best, summary.budget
+    if best.accuracy is not None:
+        print(f"ranked by score {summary.measure}, not by training; energy and latency are of assumed spike rates, and")
+        print("below, for the chosen network, of those measured in its training")
     rows = [["genotype", summary.genotype]]
     if best.accuracy is not None:
         rows.append(["validation accuracy", f"{100 * best.accuracy:.2f}% after {best.epochs} epochs"])

@@ -17,11 +17,10 @@ from spikenas.run.analyze import Analysis, AnalyzeSettings, TestAccuracy, analyz
 from spikenas.run.analyze_chart import draw_analysis
 from spikenas.run.artifacts import plain, write_bytes, write_json
 from spikenas.run.evaluator import Evaluator
-from spikenas.run.executor import ExecutorSettings, make_executor
-from spikenas.run.folder import open_run
+from spikenas.run.executor import ExecutorSettings, check_executor, make_executor
 from spikenas.run.replay import TableEvaluator
 from spikenas.run.search_stage import SearchTask, budget_of
-from spikenas.run.store import open_store
+from spikenas.run.store import open_study
 from spikenas.score.table import load_table
 from spikenas.search.trial import Trial
 from spikenas.space.space import Space, load_space
@@ -62,9 +61,11 @@ def analyze_study(
 
     Raises InputError for settings that make no sense, and when too few networks fit or could be trained.
     """
+    executor = executor or ExecutorSettings()
+    check_executor(executor)
     space, evaluator, frames, test_accuracy = _judge(settings, progress)
-    with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), None) as store:
-        with closing(make_executor(executor or ExecutorSettings())) as workers:
+    with open_study(out, asdict(settings)) as (folder, store):
+        with closing(make_executor(executor, progress=progress)) as workers:
             analysis = analyze(
                 space,
                 settings.analyze,

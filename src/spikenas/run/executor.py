@@ -120,16 +120,29 @@ class ExecutorSettings:
         return (self.workers or 1) > 1 or self.trial_seconds is not None or self.trial_bytes is not None
 
 
-def make_executor(settings: ExecutorSettings, *, heavy: bool = False) -> Executor:
+def check_executor(settings: ExecutorSettings) -> None:
+    """Look whether the executor can be had, before there is a folder. Raises MissingTool and RunError."""
+    if settings.name == "ray":
+        from spikenas.run.ray_executor import check_ray
+
+        check_ray(settings.address)
+
+
+def make_executor(
+    settings: ExecutorSettings, *, heavy: bool = False, progress: Callable[[str], None] | None = None
+) -> Executor:
     """The executor of that name; its workers start when the first items come. Raises MissingTool without Ray.
 
     ``auto`` is ``processes`` for ``heavy`` work where there are several CPUs, or where only it can do what is asked,
-    else ``serial``.
+    else ``serial``. ``progress`` is told of a Ray that is started or connected to, which takes some seconds.
     """
     name = settings.name
     if name == AUTO:
         several = settings.needs_processes or (heavy and len(usable_cpus()) > 1)
         name = "processes" if several else "serial"
+    if name == "ray" and progress is not None:
+        where = "starting Ray" if settings.address is None else f"connecting to Ray at {settings.address}"
+        progress(f"{where}; each of its workers first loads spikenas and the dataset")
     return EXECUTORS[name](settings)
 
 

@@ -26,11 +26,15 @@ INTEGER_FILE = "integer.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The names inside a run's folder; ``resumed`` when a run with these settings had begun there before."""
+    """The names inside a run's folder; ``resumed`` when a run with these settings had begun there before.
+
+    ``store`` is the URL, without its password, of the database that keeps the study; None is a file in the folder.
+    """
 
     path: Path
     settings: Mapping[str, Any]
     resumed: bool = False
+    store: str | None = None
 
     @property
     def study(self) -> Path:
@@ -93,8 +97,10 @@ class RunFolder:
 
 
 @contextmanager
-def open_run(path: Path, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
+def open_run(path: Path, settings: Mapping[str, Any], store: str | None = None) -> Iterator[RunFolder]:
     """Own ``path`` for a run with ``settings`` (values JSON can hold) until the end of the ``with``.
+
+    ``store``: where its study is from now on; None is where it was.
 
     Raises RunError when the folder holds another run or something else, when another process drives it, or when it
     cannot be written. Only a folder that is empty or new becomes a run.
@@ -105,12 +111,15 @@ def open_run(path: Path, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
     with _locked(path):
         resumed = (path / SETTINGS_FILE).exists()
         if resumed:
-            _check_same(path, read_run(path).settings, wanted)
-        else:
-            write_json(path / SETTINGS_FILE, {"spikenas_run": RUN_SCHEMA, "settings": wanted})
+            there = read_run(path)
+            _check_same(path, there.settings, wanted)
+            store = store or there.store
+        if not resumed or store != there.store:
+            kept = {} if store is None else {"store": store}
+            write_json(path / SETTINGS_FILE, {"spikenas_run": RUN_SCHEMA, "settings": wanted, **kept})
         for leftover in path.glob("**/.*.tmp"):
             leftover.unlink(missing_ok=True)
-        yield RunFolder(path, wanted, resumed)
+        yield RunFolder(path, wanted, resumed, store)
 
 
 def read_run(path: Path) -> RunFolder:
@@ -123,7 +132,7 @@ def read_run(path: Path) -> RunFolder:
     if content.get("spikenas_run") != RUN_SCHEMA:
         found = content.get("spikenas_run")
         raise RunError(f"{path}: run schema {found!r} is unknown: this version reads {RUN_SCHEMA}; upgrade spikenas")
-    return RunFolder(path, content["settings"], resumed=True)
+    return RunFolder(path, content["settings"], resumed=True, store=content.get("store"))
 
 
 def _check_free(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Ray has what a cluster needs: an object store that brings the function (and its dataset) to each node once, tasks that
 run again when their worker or node dies, nodes that join in mid-run, resources set aside for each task. Its token
-authentication, on by default, stays on: give the driver and every node the same RAY_AUTH_TOKEN.
+authentication stays on: give the driver and every node RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import importlib
 import os
 import pickle
 import signal
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import Any
 
 from spikenas.errors import MissingTool, RunError
@@ -28,6 +30,12 @@ LOOK_SECONDS = 1.0
 """How often the driver looks whether the cluster has grown or shrunk."""
 STUCK_SECONDS = 10.0
 """How long after its time a task may stay in compiled code before its whole worker is ended."""
+
+
+REACH_SECONDS = 5.0
+"""How long a cluster's address may take to answer at all."""
+NICENESS = 15
+"""Of the workers of a Ray started here, so that Ray's own processes come first: as Ray has it, if the driver has 0."""
 
 
 class RayExecutor:
@@ -134,12 +142,29 @@ class RayExecutor:
         return sum(int(min(node.get(name, 0.0) / need for name, need in needs.items())) for node in nodes)
 
 
+def check_ray(address: str | None) -> None:
+    """What can be known without connecting, which with nobody at ``address`` Ray would try for ten minutes.
+
+    Raises MissingTool without Ray, RunError when nothing listens at ``address``.
+    """
+    if find_spec("ray") is None:
+        raise MissingTool("executor 'ray': Ray is not installed; pip install 'spikenas[ray]'")
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host:  # "auto", or a name that Ray itself knows or refuses
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise RunError(f"no Ray at {address} ({words}); give --address the one that `ray start --head` told") from error
+
+
 def _connected(address: str | None, workers: int | None) -> tuple[Any, bool]:
     """The module ray, connected, and whether this call connected it."""
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        raise MissingTool("executor 'ray': Ray is not installed; pip install 'spikenas[ray]'") from error
+    check_ray(address)
+    for name, value in _told(address).items():
+        os.environ.setdefault(name, value)
+    ray: Any = importlib.import_module("ray")
     if ray.is_initialized():
         return ray, False
     options: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
@@ -148,9 +173,21 @@ def _connected(address: str | None, workers: int | None) -> tuple[Any, bool]:
         ray.init(address or "local", log_to_driver=False, configure_logging=False, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         words = " ".join(str(error).split())[:200]
-        where = "here" if address is None else f"at {address}"
-        raise RunError(f"no Ray {where} ({words}); start one with: ray start --head") from error
+        if address is None:
+            raise RunError(f"no Ray here ({words}); choose --executor processes") from error
+        raise RunError(
+            f"no Ray at {address} ({words}); start one with: ray start --head, or, if it is there and refuses, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its first machine"
+        ) from error
     return ray, True
+
+
+def _told(address: str | None) -> dict[str, str]:
+    """What Ray can be told by its environment alone, before it is loaded; what is set there stays."""
+    told = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}  # it prints tasks that failed, on stdout; our own line tells of them
+    if address is None:
+        return told | {"RAY_worker_niceness": str(max(0, NICENESS - os.nice(0)))}
+    return told | {"RAY_NUM_REDIS_GET_RETRIES": "3"}  # of twenty, each with a line of its own
 
 
 _LOADED: dict[Any, Callable[[Any], Any]] = {}

@@ -15,10 +15,10 @@ from spikenas.graph import Shape
 from spikenas.html_table import html_table
 from spikenas.run.artifacts import plain, read_json, write_json
 from spikenas.run.decisions import why_network
-from spikenas.run.executor import ExecutorSettings, make_executor
-from spikenas.run.folder import open_run, read_run
+from spikenas.run.executor import ExecutorSettings, check_executor, make_executor
+from spikenas.run.folder import read_run
 from spikenas.run.search_stage import SearchTask, search_networks
-from spikenas.run.store import RunStore, open_store
+from spikenas.run.store import RunStore, open_study
 from spikenas.run.study import StudyResult
 from spikenas.run.task_settings import TaskSettings
 from spikenas.search.pareto import OBJECTIVES, pareto_front
@@ -111,14 +111,16 @@ def search_study(
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
     progress = None if observer is None else observer.message
+    executor = executor or ExecutorSettings()
+    check_executor(executor)
     task = settings.task(settings.input_shape or (), settings.classes or 0, progress)
     task.evaluator.check_budget()  # before there is a folder
-    with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
+    with open_study(out, asdict(settings), store_url) as (folder, store):
         if observer is not None:
             observer.stage("search", f"{settings.strategy} over space '{settings.space}'")
         begun = time.perf_counter()
         try:
-            with closing(make_executor(executor or ExecutorSettings(), heavy=task.is_heavy)) as workers:
+            with closing(make_executor(executor, heavy=task.is_heavy, progress=progress)) as workers:
                 result = search_networks(task, folder, store, workers, None if observer is None else observer.trial)
             if observer is not None:
                 observer.message(why_network(result))

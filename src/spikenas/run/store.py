@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from spikenas.errors import RunError
+from spikenas.errors import InputError, RunError
+from spikenas.run.folder import SETTINGS_FILE, RunFolder, open_run
 from spikenas.search.trial import TRIAL_FIELDS, Trial, trial_from_dict, trial_to_dict
 
 Curve = Sequence[Mapping[str, float]]
@@ -92,6 +93,28 @@ class RunStore(Store, Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@contextmanager
+def open_study(path: Path, settings: Mapping[str, Any], url: str | None = None) -> Iterator[tuple[RunFolder, RunStore]]:
+    """Own the folder ``path`` and the study of its run, in a file there or in the database at ``url``.
+
+    The folder remembers the database, so that the same run goes on there without ``url``. A study that is refused,
+    because another folder's driver has it or the database does not answer, does not make the folder a run. Raises
+    RunError as :func:`spikenas.run.folder.open_run` and the stores do, MissingTool without a database's packages.
+    """
+    if url is not None:
+        from spikenas.run.store_sql import without_password
+
+    with open_run(path, settings, None if url is None else without_password(url)) as folder:
+        try:
+            store = open_store(folder.study, settings, url or folder.store)
+        except InputError:
+            if not folder.resumed:
+                (path / SETTINGS_FILE).unlink()
+            raise
+        with store:
+            yield folder, store
 
 
 def open_store(path: Path, settings: Mapping[str, Any], url: str | None = None) -> RunStore:

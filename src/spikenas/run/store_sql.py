@@ -145,10 +145,12 @@ class SqlStore:
                 self._database, "SELECT id, settings FROM spikenas_studies WHERE name = :name", name=self.name
             )
             if not rows:
-                raise RunError(f"{self.where}: no study '{self.name}'; see: spikenas studies --store URL")
-            study, there = int(rows[0][0]), json.loads(rows[0][1])
+                names = _select(self._database, "SELECT name FROM spikenas_studies ORDER BY id DESC LIMIT 10")
+                there = ", ".join(repr(row[0]) for row in names) or "none"
+                raise RunError(f"{self.where}: no study '{self.name}'; the latest there: {there}")
+            study = int(rows[0][0])
             if not read_only:
-                if there != wanted:
+                if json.loads(rows[0][1]) != wanted:
                     raise RunError(f"{self.where}: study '{self.name}' has other settings; choose another --out")
                 if not _select(self._database, "SELECT pg_try_advisory_lock(:a, :b)", a=LOCKS, b=study)[0][0]:
                     raise RunError(
@@ -180,6 +182,16 @@ def sql_studies(url: str) -> list[str]:
     engine, where = _engine(url)
     with _refusing(where), engine.connect() as database:
         return [row[0] for row in _select(database, "SELECT name FROM spikenas_studies ORDER BY id")]
+
+
+def without_password(url: str) -> str:
+    """``url`` as it may be written down; the password then comes from ~/.pgpass or PGPASSWORD.
+
+    Raises RunError for what is no URL of PostgreSQL, MissingTool without the packages.
+    """
+    there = _engine(url)[0].url.difference_update_query(["password"])
+    kept = there.create("postgresql", there.username, None, there.host, there.port, there.database, there.query)
+    return kept.render_as_string()
 
 
 def _engine(url: str) -> tuple[Engine, str]:

@@ -73,7 +73,7 @@ def list_studies(folder: Path) -> list[StudySummary]:
 
 
 def show_study(path: Path, url: str | None = None) -> StudyDetails:
-    """All about the study of the run at ``path``, kept there or at ``url``. Raises RunError when it cannot be read."""
+    """All about the study of the run at ``path``; ``url`` as in :func:`opened`. Raises RunError if it is unreadable."""
     with opened(path, url) as store:
         trials = store.trials()
         best = sorted((trial for trial in trials if trial.done), key=quality, reverse=True)
@@ -87,11 +87,21 @@ def show_study(path: Path, url: str | None = None) -> StudyDetails:
     )
 
 
-def compare_studies(first: Path, second: Path) -> Comparison:
-    """What two studies differ in. Raises RunError when one cannot be read."""
-    with opened(first) as store:
+def compare_studies(first: Path, second: Path, url: str | None = None) -> Comparison:
+    """What two studies differ in; ``url`` as in :func:`opened`.
+
+    Raises RunError when one cannot be read, or is of a run that searched nothing.
+    """
+    for path in (first, second):
+        genotype = read_run(path).settings.get("genotype")
+        if genotype is not None:
+            raise RunError(
+                f"{path}: trained {genotype} and searched nothing, so there are no trials to compare; "
+                f"compare the networks with: spikenas report --compare {first} {second}"
+            )
+    with opened(first, url) as store:
         one = store.trials()
-    with opened(second) as store:
+    with opened(second, url) as store:
         two = store.trials()
     there, here = _answers(one), _answers(two)
     common = [question for question in there if question in here]
@@ -111,14 +121,15 @@ def compare_studies(first: Path, second: Path) -> Comparison:
     )
 
 
-def export_study(path: Path, to: Path, *, epochs: bool = False) -> int:
+def export_study(path: Path, to: Path, url: str | None = None, *, epochs: bool = False) -> int:
     """Write the trials, or with ``epochs`` their training curves, as a table to ``to``; returns its rows.
 
-    ``to`` ends in ``.parquet`` or ``.csv``. Raises RunError for another ending, an unreadable study or a full disk.
+    ``url`` as in :func:`opened`. ``to`` ends in ``.parquet`` or ``.csv``. Raises RunError for another ending, an
+    unreadable study or a full disk.
     """
     if to.suffix not in EXPORTS:
         raise RunError(f"{to}: the name must end in {' or '.join(EXPORTS)}")
-    with opened(path) as store:
+    with opened(path, url) as store:
         trials = store.trials()
         rows = _epochs(store, trials) if epochs else [trial_to_dict(trial) for trial in trials]
     write_bytes(to, _table(rows, () if epochs else TRIAL_FIELDS, to.suffix))
@@ -127,12 +138,18 @@ def export_study(path: Path, to: Path, *, epochs: bool = False) -> int:
 
 @contextmanager
 def opened(path: Path, url: str | None = None) -> Iterator[RunStore]:
-    """The store of the run at ``path``, for reading only. Raises RunError when ``path`` is none."""
+    """The store of the run at ``path``, for reading only: its file, or the database at ``url``, or that it remembers.
+
+    Raises RunError when ``path`` is no run, or its study cannot be read.
+    """
     folder = read_run(path)
-    if url is None:
+    if folder.study.is_file():
         with SqliteStore(folder.study, read_only=True) as store:
             yield store
         return
+    url = url or folder.store
+    if url is None:
+        raise RunError(f"{path}: holds no {folder.study.name}; if its study is in a database, give its --store URL")
     from spikenas.run.store_sql import SqlStore
 
     with SqlStore(url, path.absolute().name, read_only=True) as team_store:
