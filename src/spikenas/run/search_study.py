@@ -22,7 +22,7 @@ from spikenas.run.store import RunStore, open_store
 from spikenas.run.study import StudyResult
 from spikenas.run.task_settings import TaskSettings
 from spikenas.search.pareto import OBJECTIVES, pareto_front
-from spikenas.search.trial import Trial, TrialState
+from spikenas.search.trial import Trial, TrialState, fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _summary(
     settings: StudySettings, task: SearchTask, result: StudyResult, store: RunStore, out: Path
 ) -> SearchSummary:
     objectives = settings.search.objectives
-    scored = [trial for trial in result.trials if trial.measure == settings.search.measure]
+    scored = [trial for trial in fitting(result.trials) if trial.measure == settings.search.measure]
     front = sorted(pareto_front(scored, objectives), key=lambda trial: -(trial.score or 0.0))
     states = [trial.state for trial in result.trials]
     return SearchSummary(
