@@ -113,10 +113,10 @@ class NetworkEvaluator:
         """NothingFits with the constraint and the smallest that would do, or InputError when every trial failed."""
         costs = [_costs(trial) for trial in trials if trial.flash_bytes is not None]
         if over := [trial for trial in trials if trial.refused_when_trained]:
-            nearest = min(over, key=lambda trial: trial.budget_use or 0.0)
+            closest = min(over, key=lambda trial: trial.budget_use or 0.0)
             return NothingFits(
                 f"none of {len(over)} networks fits once it is trained and its spikes are counted, the nearest: "
-                f"{nearest.reason}; raise that limit"
+                f"{closest.reason}; raise that limit"
             )
         broken = [
             trial.reason for trial in trials if trial.state is TrialState.FAILED and trial.flash_bytes is not None

@@ -16,7 +16,7 @@ from spikenas.html_table import html_table
 from spikenas.run.artifacts import plain, write_json
 from spikenas.run.decisions import why_network
 from spikenas.run.executor import ExecutorSettings, make_executor
-from spikenas.run.folder import open_run
+from spikenas.run.folder import check_run, open_run
 from spikenas.run.search_stage import SearchTask, search_networks
 from spikenas.run.store import RunStore, open_store
 from spikenas.run.study import StudyResult
@@ -90,10 +90,11 @@ def search_study(
 
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
+    check_run(out, asdict(settings))  # before images are loaded
     progress = None if observer is None else observer.message
     task = settings.task(settings.input_shape or (), settings.classes or 0, progress)
     task.evaluator.check_budget()  # before there is a folder
-    with open_run(out, asdict(settings)) as folder, open_store(folder.study, asdict(settings), store_url) as store:
+    with open_run(out, asdict(settings)) as folder, open_store(folder.study, folder.settings, store_url) as store:
         if observer is not None:
             observer.stage("search", f"{settings.strategy} over space '{settings.space}'")
         begun = time.perf_counter()

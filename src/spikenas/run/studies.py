@@ -12,7 +12,8 @@ from typing import Any
 
 from spikenas.errors import RunError
 from spikenas.run.artifacts import read_json, write_bytes
-from spikenas.run.folder import SETTINGS_FILE, flat, read_run
+from spikenas.run.folder import SETTINGS_FILE, read_run
+from spikenas.run.sameness import flat
 from spikenas.run.store import TRIAL_TYPES, RunStore, SqliteStore
 from spikenas.search.trial import TRIAL_FIELDS, Trial, TrialState, best_of, fitting, quality, trial_to_dict
 
