@@ -96,10 +96,15 @@ def test_a_run_stopped_in_training_gives_its_choice_to_train(
     assert (summary["epochs"], summary["budget"]["flash_bytes"]) == (1, 24 * 1024)
 
 
-def test_a_run_told_minutes_is_repeated_by_its_epochs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_told_minutes_is_repeated_by_its_epochs_and_a_slow_one_hints_at_latency(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("spikenas.cli.run_verbs.SLOW_MS", 0)
     command = ["train", GENOTYPE, "--data", "../images.npz", "--minutes", "0.0001", "--out", "run"]
     assert main(command) == 0
-    assert "1 epoch in 0.0001 minutes; 60 would suit these images" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "1 epoch in 0.0001 minutes; 60 would suit these images" in told.err
+    assert " ms an inference; --latency 0 would search for a faster network" in told.out
     page = json.loads(Path("run/page.json").read_text())
     assert page["command"].endswith("--epochs 1 --out run-again")
     assert "This run was told to train for 0.0001 minutes." in Path("run/report.html").read_text()
