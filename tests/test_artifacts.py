@@ -207,10 +207,10 @@ def test_the_same_settings_go_on_with_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": 1}, "with seed 0, not 1; choose another --out"),
-        ({"search": {"samples": 11, "measure": "structure"}}, "with search.samples 10, not 11; "),
-        ({"data": "mnist", "seed": 1}, 'with data "digits", not "mnist" .and 1 more settings.; '),
-        ({"epochs": 3}, "with epochs unset, not 3; "),
+        ({"seed": 1}, "another run: --seed was 0, now 1; choose another --out"),
+        ({"search": {"samples": 11, "measure": "structure"}}, ": --samples was 10, now 11; "),
+        ({"data": "mnist", "seed": 1}, ": --data was digits, now mnist, and --seed was 0, now 1; "),
+        ({"epochs": 3}, ": --epochs was not given, now 3; "),
     ],
 )
 def test_another_run_is_refused_and_not_touched(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -226,7 +226,7 @@ def test_a_setting_that_is_gone_is_another_run(tmp_path: Path) -> None:
     with open_run(tmp_path, SETTINGS):
         pass
     fewer = {name: value for name, value in SETTINGS.items() if name != "seed"}
-    with pytest.raises(RunError, match="with seed 0, not unset; "), open_run(tmp_path, fewer):
+    with pytest.raises(RunError, match=": --seed was 0, now not given; "), open_run(tmp_path, fewer):
         pass
 
 

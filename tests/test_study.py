@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.graph import Graph
 from spikenas.model import Model, float_shapes
 from spikenas.run.checkpoints import Checkpoints
-from spikenas.run.evaluator import Job, NetworkEvaluator, Training, budget_use, training_seed
+from spikenas.run.evaluator import Job, NetworkEvaluator, Outcome, Training, budget_use, training_seed
 from spikenas.run.executor import SerialExecutor
 from spikenas.run.store import SqliteStore
 from spikenas.run.study import StudyResult, run_study
@@ -35,7 +35,7 @@ from spikenas.score.structure import structure_score
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategies import make_strategy
 from spikenas.search.strategy import Plan, PlannedStrategy
-from spikenas.search.trial import TRAIN, Proposal, Trial, TrialState
+from spikenas.search.trial import TRAIN, Proposal, Trial, TrialState, fitting
 from spikenas.space.space import load_space
 
 SETTINGS = SearchSettings(samples=120, batch=20, parents=8, finalists=8, first_epochs=1, rounds=3)
@@ -387,6 +387,54 @@ def test_measured_spikes_can_break_the_energy_budget() -> None:
     assert trial.state is TrialState.REJECTED
     assert trial.accuracy == 0.9
     assert "energy" in trial.reason
+
+
+@dataclass(frozen=True)
+class Spiky(DigitEvaluator):
+    """Latency is the digits' sum; a training finds that to be ``excess`` times as much, of which ``limit_ms`` fits."""
+
+    excess: float = 1.5
+    limit_ms: float = 8.0
+
+    def __call__(self, job: Job) -> Outcome:
+        outcome = super().__call__(job)
+        trained = outcome.trial.accuracy is not None
+        latency_ms = sum(map(int, job.proposal.genotype)) * (self.excess if trained else 1.0)
+        use = latency_ms / self.limit_ms
+        told = replace(outcome.trial, latency_ms=latency_ms, energy_nj=latency_ms, budget_use=use)
+        return replace(outcome, trial=replace(told, state=TrialState.REJECTED) if use > 1 else told)
+
+
+@pytest.mark.parametrize("name", ["screen-and-race", "exhaustive"])
+def test_who_is_refused_when_trained_is_not_chosen_and_leaner_ones_race_instead(tmp_path: Path, name: str) -> None:
+    settings = replace(SETTINGS, finalists=3, rounds=2)
+    strategy = make_strategy(name, DigitSpace(length=4), settings, seed=3)
+    with SqliteStore(tmp_path / "study.sqlite") as store:
+        found = run_study(strategy, Spiky(), SerialExecutor(), store, Checkpoints(tmp_path / "weights"))
+    trained = [trial for trial in found.trials if trial.measure == TRAIN]
+    sums = [sum(map(int, trial.genotype)) for trial in trained]
+    assert sums[:3] == [8, 8, 8]  # the best by score, each 12 ms when trained
+    assert sums[3:6] == [5, 5, 5]  # 8 over 1.5, the excess: all within 8 ms when trained
+    assert [trial.done for trial in trained] == [False] * 3 + [True] * (len(trained) - 3)
+    assert (found.best.measure, found.best.epochs, sum(map(int, found.best.genotype))) == (TRAIN, 2, 5)
+
+
+def test_when_training_refuses_all_nothing_fits_though_scores_said_so() -> None:
+    scored = [Trial(0, "a", "structure", score=2.0), Trial(1, "b", "structure", score=1.0)]
+    over = Trial(
+        2, "a", TRAIN, 1, TrialState.REJECTED, accuracy=0.9, budget_use=1.22, reason="latency 61 ms is over 50 ms"
+    )
+    assert fitting([*scored, over]) == []
+    assert fitting([*scored, over, (trained := Trial(3, "b", TRAIN, 1, accuracy=0.5))]) == [scored[1], trained]
+    failed = replace(over, state=TrialState.FAILED, accuracy=None)
+    assert fitting([*scored, failed]) == scored
+    told = str(
+        evaluator(Budget(latency_ms=50.0)).nothing_fits([*scored, over, replace(over, budget_use=2.0, reason="")])
+    )
+    assert told == (
+        "none of 2 networks fits once it is trained and its spikes are counted, the nearest: "
+        "latency 61 ms is over 50 ms; raise that limit"
+    )
 
 
 def test_an_accuracy_that_is_no_number_fails_the_trial() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,13 +20,15 @@ import numpy as np
 from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
-from spikenas.cost.target import load_target
+from spikenas.cost.target import Target, load_target
 from spikenas.data.datasets import Dataset, dataset_of
-from spikenas.graph import Graph
+from spikenas.errors import NothingFits
+from spikenas.graph import Graph, Lif
 from spikenas.html_table import html_table
 from spikenas.model import IntegerModel, Model
 from spikenas.run.answers import look_at_answers
 from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
+from spikenas.run.choice import keep_choice
 from spikenas.run.decisions import why_kernels, why_network
 from spikenas.run.executor import ExecutorSettings, check_executor, make_executor
 from spikenas.run.folder import RunFolder
@@ -64,6 +66,7 @@ class RunSummary:
     cost: Cost
     trials: int
     epochs: int
+    processes: int
     seed: int
     seconds: Mapping[str, float]
     report: Path
@@ -122,15 +125,18 @@ def run(
     ``executor``: who evaluates the search's trials; ``store_url``: a database that keeps the study instead of a file
     in ``out``. The answer depends on neither. ``tensorboard``: leave event files of the training as well.
 
-    Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
+    Raises NothingFits when no network of the space keeps the budget, or a given one cannot, and InputError for settings
+    that make no sense.
     """
     observer, executor = observer or Silent(), executor or ExecutorSettings()
     check_executor(executor)
     task = settings.task(progress=observer.message)
     space, target, budget, dataset = task.space, task.target, task.budget, task.dataset
     assert dataset is not None  # settings of a run name one
-    if settings.genotype is None:
-        task.evaluator.check_budget()  # before there is a folder
+    if settings.genotype is None:  # before there is a folder
+        task.evaluator.check_budget()
+    else:
+        _check_fits(_to_train(settings, settings.genotype, dataset)[0], target, budget)
     with open_study(out, asdict(settings), store_url) as (folder, store):
         if settings.genotype is None:
             observer.stage("search", f"{settings.strategy} over space '{space.name}'")
@@ -141,6 +147,7 @@ def run(
                 found = search_networks(task, folder, store, workers, observer.trial)
                 observer.message(why_network(found))
             genotype, trials = found.best.genotype, found.trials
+            keep_choice(folder, genotype)
         else:
             genotype, trials = space.format(space.canonical(space.parse(settings.genotype))), ()
         graph, training = _to_train(settings, genotype, dataset)
@@ -182,6 +189,7 @@ def run(
             cost=cost,
             trials=len(trials),
             epochs=training.epochs,
+            processes=settings.processes,
             seed=settings.seed,
             seconds=store.stages(),
             report=folder.report,
@@ -205,6 +213,14 @@ def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[G
     graph = space.lower(space.canonical(space.parse(genotype)), dataset.input_shape, dataset.classes)
     training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
     return for_target(graph, load_target(settings.target)), training
+
+
+def _check_fits(graph: Graph, target: Target, budget: Budget) -> None:
+    """Raise NothingFits for a network that would be over the budget if it never fired a spike."""
+    silent = {node.name: 0.0 for node in graph.nodes if isinstance(node.layer, Lif)}
+    least = estimate(graph, target, silent, flash_bytes=budget.flash_bytes, ram_bytes=budget.ram_bytes)
+    if over := budget.violations(least):
+        raise NothingFits(f"this network cannot fit: {'; '.join(over)}; raise that limit, or search for a smaller one")
 
 
 def _quantize(folder: RunFolder, model: Model, dataset: Dataset) -> IntegerModel:
@@ -236,6 +252,9 @@ def _write(
     answers: Mapping[str, Any],
 ) -> None:
     """The report, and the summary as JSON."""
+    repeated, out = settings, folder.path
+    if settings.minutes is not None:  # which mean other epochs elsewhere
+        repeated, out = replace(settings, minutes=None, epochs=summary.epochs), out.with_name(f"{out.name}-again")
     page = ReportData(
         title=f"{summary.data} on {summary.target}",
         genotype=summary.genotype,
@@ -251,10 +270,11 @@ def _write(
         spike_rates=spike_rates,
         seconds=summary.seconds,
         seed=summary.seed,
-        command=command_line(settings, folder.path),
+        command=command_line(repeated, out),
+        minutes=settings.minutes,
         curve=read_json(folder.curve),
         trials=[trial_to_dict(trial) for trial in trials],
-        train_command=command_line(settings_of_any(settings), Path("OUT")) if trials else "",
+        train_command=command_line(settings_of_any(repeated), Path("OUT")) if trials else "",
         answers=answers,
         quantized=read_quantized(folder.path),
     )

@@ -10,7 +10,7 @@ import typer
 from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import (
     DATA_HELP,
-    DATASETS,
+    SOURCE,
     EncodeOption,
     EnergyOption,
     ExecutorOption,
@@ -38,7 +38,7 @@ TABLE_EPOCHS = 1_000
 def analyze(
     out: Annotated[Path, typer.Option("--out", help="Folder of the analysis; the same command again goes on there.")],
     table: Annotated[Path | None, typer.Option("--table", help="Parquet file with trained networks.")] = None,
-    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP, autocompletion=DATASETS)] = None,
+    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP, **SOURCE)] = None,
     space: SpaceOption = "embedded",
     networks: Annotated[int, typer.Option("--networks", min=2, help="With --data: networks of each set.")] = 8,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="With --data: epochs of each training.")] = 2,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from spikenas.run.report_text import duration
 from spikenas.search.trial import TRAIN, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class RunProgress:
         self.task: TaskID | None = None
         self.trials, self.rejected, self.drawn = 0, 0, 0.0
         self.begun: float | None = None
+        self.epochs = 0
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -72,6 +74,7 @@ class RunProgress:
             self.message(f"{self.trials:,} trials, {self.rejected:,} over budget")
 
     def batch(self, stats: BatchStats) -> None:
+        self.epochs = stats.epochs
         last = stats.epoch == stats.epochs and stats.batch == stats.batches
         if self._due() or last:
             done = (stats.epoch - 1) * stats.batches + stats.batch
@@ -83,9 +86,11 @@ class RunProgress:
 
     def epoch(self, stats: EpochStats) -> None:
         if not self.console.is_terminal:
+            left_s = (self.epochs - stats.epoch) * stats.seconds
+            left = f", about {duration(left_s)} to go" if left_s > 0 else ""
             self.message(
                 f"epoch {stats.epoch}: loss {stats.train_loss:.3f}, train {100 * stats.train_accuracy:.1f}%, "
-                f"validation {100 * stats.val_accuracy:.1f}%, {stats.seconds:.1f} s"
+                f"validation {100 * stats.val_accuracy:.1f}%, {stats.seconds:.1f} s{left}"
             )
 
     def step(self, done: int, total: int, what: str) -> None:

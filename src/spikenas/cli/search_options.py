@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from spikenas.cost.budget import parse_bytes
-from spikenas.cost.target import DEFAULT_TARGET, TARGETS
-from spikenas.data.datasets import SOURCES
+from spikenas.cost.target import DEFAULT_TARGET, TARGETS, target_name
+from spikenas.data.datasets import SOURCES, located
 from spikenas.data.encode import CODES, DIRECT
 from spikenas.run.executor import AUTO, EXECUTORS, ExecutorSettings
 from spikenas.search.strategies import DEFAULT_STRATEGY, STRATEGY_NAMES
@@ -30,24 +30,32 @@ def among(names: Iterable[str]) -> Callable[[str], list[str]]:
     return complete
 
 
-DATASETS, SPACE_NAMES, TARGET_NAMES = among(SOURCES), among(SPACES), among(TARGETS)
-DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP, autocompletion=DATASETS)]
+def _from_anywhere(source: str | None) -> str | None:
+    """What a run keeps of --data, to find it from any folder."""
+    return None if source is None else located(source)
+
+
+def _device(name: str | None) -> str | None:
+    """What a run keeps of --target."""
+    return None if name is None else target_name(name)
+
+
+DATASETS, SPACE_NAMES = among(SOURCES), among(SPACES)
+SOURCE: dict[str, Any] = {"autocompletion": DATASETS, "callback": _from_anywhere}
+DEVICE: dict[str, Any] = {"autocompletion": among(TARGETS), "callback": _device}
+DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP, **SOURCE)]
 SpaceOption = Annotated[
     str, typer.Option("--space", help="Search space; see `spikenas spaces`.", autocompletion=SPACE_NAMES)
 ]
 TargetOption = Annotated[
     str,
-    typer.Option(
-        "--target", help="Device, see `spikenas targets`, or a board's .toml file.", autocompletion=TARGET_NAMES
-    ),
+    typer.Option("--target", help="Device, see `spikenas targets`, or a board's .toml file.", **DEVICE),
 ]
 SettingOption = Annotated[
     str | None,
     typer.Option("--quantized", help="A setting of `spikenas quantize`, such as b4-qat5. Default: the run's own bits."),
 ]
-RunTargetOption = Annotated[
-    str | None, typer.Option("--target", help="Device; default the run's.", autocompletion=TARGET_NAMES)
-]
+RunTargetOption = Annotated[str | None, typer.Option("--target", help="Device; default the run's.", **DEVICE)]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the target's.")]
 RamOption = Annotated[str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the target's.")]
 EnergyOption = Annotated[float | None, typer.Option("--energy", help="Limit in nJ per inference, at 45 nm.")]

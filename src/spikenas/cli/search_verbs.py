@@ -10,7 +10,7 @@ import typer
 
 from spikenas.cli.inspect_verbs import parse_shape
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.search_options import DATA_HELP, DATASETS, SearchOptions, with_search_options, words
+from spikenas.cli.search_options import DATA_HELP, SOURCE, SearchOptions, with_search_options, words
 from spikenas.cost.budget import format_figure
 from spikenas.errors import InputError
 from spikenas.search.trial import Trial
@@ -36,7 +36,7 @@ CHOSEN = "chosen"
 def search(
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; the same command again goes on there.")],
     told: SearchOptions,
-    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP, autocompletion=DATASETS)] = None,
+    data: Annotated[str | None, typer.Option("--data", help=DATA_HELP, **SOURCE)] = None,
     input: Annotated[
         str | None, typer.Option("--input", help="Without --data: image shape, 3x32x32, or 8x2x34x34.")
     ] = None,

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.run_verbs import print_summary
+from spikenas.cli.run_verbs import tell
 from spikenas.cli.search_options import (
     DATA_HELP,
-    DATASETS,
+    DEVICE,
+    SOURCE,
     SPACE_NAMES,
-    TARGET_NAMES,
     EnergyOption,
-    FlashOption,
     FramesOption,
     LatencyOption,
     LimitOption,
     MinutesOption,
-    RamOption,
     bytes_or_none,
 )
 
@@ -32,21 +30,25 @@ SHARE: dict[str, Any] = {"min": 0.0, "max": 1.0}
 
 
 def train(
-    network: Annotated[str, typer.Argument(help="A genotype, or the folder of a search whose best is to be trained.")],
-    data: Annotated[
-        str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the search's.", autocompletion=DATASETS)
-    ] = None,
+    network: Annotated[
+        str, typer.Argument(help="A genotype, or the folder of a search or run whose choice is to be trained.")
+    ],
+    data: Annotated[str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the search's.", **SOURCE)] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default FOLDER/trained.")] = None,
     space: Annotated[
         str | None, typer.Option("--space", help="Default: the search's, or embedded.", autocompletion=SPACE_NAMES)
     ] = None,
-    flash: FlashOption = None,
-    ram: RamOption = None,
+    flash: Annotated[
+        str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the search's, or the target's.")
+    ] = None,
+    ram: Annotated[
+        str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the search's, or the target's.")
+    ] = None,
     energy: EnergyOption = None,
     latency: LatencyOption = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", help="Default: the search's, or any Cortex-M4.", autocompletion=TARGET_NAMES),
+        typer.Option("--target", help="Default: the search's, or any Cortex-M4.", **DEVICE),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
     minutes: MinutesOption = None,
@@ -87,12 +89,10 @@ def train(
     """
     given = dict(locals())
     memories = {"flash_bytes": bytes_or_none(flash), "ram_bytes": bytes_or_none(ram)}
-    from spikenas.cli.progress import RunProgress
-    from spikenas.pipeline import follow
-    from spikenas.pipeline import run as run_pipeline
+    from spikenas.run.folder import check_run
     from spikenas.run.run_settings import settings_to_train
-    from spikenas.snn.distributed import worker_group
-    from spikenas.snn.train import TrainConfig
+    from spikenas.snn.torchrun import is_first
+    from spikenas.snn.train_config import TrainConfig
 
     own = {"epochs", "seed", "neuron"}
     training = TrainConfig(**{f.name: given[f.name] for f in fields(TrainConfig) if f.name not in own})
@@ -100,21 +100,24 @@ def train(
     named |= {"encode": encode, "frames": frames}
     named |= {"energy_nj": energy, "latency_ms": latency, "epochs": epochs, "minutes": minutes}
     settings, folder = settings_to_train(network, out, training, named)
+    if is_first():
+        check_run(folder, asdict(settings))  # torch takes its time
+    from spikenas.cli.progress import RunProgress
+    from spikenas.pipeline import follow
+    from spikenas.pipeline import run as run_pipeline
+    from spikenas.snn.distributed import worker_group
+
     with worker_group() as first:
         if not first:
             return follow(settings, folder)
         with RunProgress() as progress:
             summary = run_pipeline(settings, folder, progress, tensorboard=tensorboard)
-    if as_json:
-        return print_json(summary)
-    print_summary(summary, folder)
+    tell(summary, folder, as_json=as_json)
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[
-        str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the run's.", autocompletion=DATASETS)
-    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help=f"{DATA_HELP} Default: the run's.", **SOURCE)] = None,
     split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
     as_json: JsonOption = False,
 ) -> None:

@@ -22,7 +22,7 @@ def parse_bytes(text: str) -> int:
     """Bytes from "32KB" (1 KB = 1024 bytes, as data sheets of microcontrollers count). Raises BudgetError."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match[2].lower() not in UNITS:
-        raise BudgetError(f"byte count '{text}': write a number with B, KB or MB behind it, such as 32KB")
+        raise BudgetError(f"byte count '{text}': write a number with B, KB (K) or MB (M) behind it, such as 32KB")
     size = int(float(match[1]) * UNITS[match[2].lower()])
     if size < 1:
         raise BudgetError(f"byte count '{text}': it must be at least 1 byte, such as 32KB")

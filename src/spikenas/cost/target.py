@@ -93,11 +93,20 @@ def load_target(name: str) -> Target:
     """
     if name.endswith(BOARD_SUFFIX):
         return _read_board(Path(name))
-    if name in TARGETS:
-        return TARGETS[name]
+    if (known := target_name(name)) in TARGETS:
+        return TARGETS[known]
     near = difflib.get_close_matches(name.lower(), TARGETS, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise TargetError(f"target '{name}' is unknown: {hint}there are {', '.join(TARGETS)}; a .toml file also works")
+
+
+def target_name(name: str) -> str:
+    """The name as TARGETS has it, whatever the case of its letters; a name that is not there stays as it is.
+
+    >>> target_name("nRF52840"), target_name("Boards/mine.toml")
+    ('nrf52840', 'Boards/mine.toml')
+    """
+    return name.lower() if name.lower() in TARGETS else name
 
 
 def _read_board(path: Path) -> Target:

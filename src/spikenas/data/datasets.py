@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from spikenas.data.split import Pieces, Split, check_parts, numbered_names, take
 from spikenas.errors import DatasetError, MissingTool
 from spikenas.html_table import html_table
 
-__all__ = ["SOURCES", "TOLD", "Dataset", "Split", "dataset_of", "load_dataset"]
+__all__ = ["SOURCES", "TOLD", "Dataset", "Split", "dataset_of", "load_dataset", "located", "same_source"]
 
 TOLD = ("data", "seed", "limit", "encode", "frames")
 """settings of a run, a study or an analysis that say which dataset it sees; the first is the source"""
@@ -124,8 +125,37 @@ def load_dataset(
     except DatasetError as error:
         raise DatasetError(f"{source}: {error}") from error
     name = source if source in SOURCES else Path(source).resolve().name.removesuffix(".npz")
-    told = {"data": source, "seed": seed, "limit": limit, "encode": encode, "frames": frames}
+    told = {"data": located(source), "seed": seed, "limit": limit, "encode": encode, "frames": frames}
     return Dataset(name, train, val, test, class_names, told)
+
+
+def located(source: str) -> str:
+    """``source`` as it can be read from any folder: a path that is there becomes absolute, a name stays.
+
+    >>> located("digits"), located("hf:OWNER/NAME"), located("no/such/folder")
+    ('digits', 'hf:OWNER/NAME', 'no/such/folder')
+    """
+    kind, path = _place(source)
+    return f"{kind}{path.resolve()}" if path is not None and path.exists() else source
+
+
+def same_source(kept: str, given: str) -> bool:
+    """Whether a run that keeps one source goes on with another: the same place, or one of that name it moved to."""
+    if kept == given or located(kept) == located(given):
+        return True
+    (kind, old), (other, new) = _place(kept), _place(given)
+    if old is None or new is None or kind != other:
+        return False
+    return not old.exists() and new.exists() and old.name == new.name
+
+
+def _place(source: str) -> tuple[str, Path | None]:
+    """What comes before the path in ``source``, and the path; None where it is a name."""
+    if not source or source in SOURCES or source.startswith("hf:"):
+        return source, None
+    match = re.match("events:[^:]*:", source)
+    kind = match[0] if match else ""
+    return kind, Path(source.removeprefix(kind))
 
 
 def dataset_of(settings: Mapping[str, Any], *, progress: Progress | None = None) -> Dataset:
@@ -167,6 +197,11 @@ def _read(source: str, frames: int, progress: Progress | None) -> Pieces:
     names = ", ".join(SOURCES)
     if source and path.exists():
         raise DatasetError(f"{source}: neither a folder nor an .npz file; give one of those, or {names}")
+    if path.is_absolute():
+        raise DatasetError(
+            f"{source}, which holds the images, is not there: put it back, or give --data where it is now (a run that "
+            "was made from it takes that when its command is repeated)"
+        )
     raise DatasetError(f"unknown dataset {source!r}, and no such path: there are {names}; a path also works")
 
 

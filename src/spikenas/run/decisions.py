@@ -10,14 +10,14 @@ from spikenas.cost.memory import Kernels
 from spikenas.cost.target import Target
 from spikenas.graph import Graph
 from spikenas.run.study import StudyResult
-from spikenas.search.trial import Trial, TrialState, quality
+from spikenas.search.trial import Trial, TrialState, fitting, quality
 from spikenas.snn.learning_curve import EpochStats
 
 
 def why_network(found: StudyResult) -> str:
     """The network that a study chose, what it did, and its closest rival."""
     best = found.best
-    rivals = [trial for trial in found.trials if trial.done and trial.genotype != best.genotype]
+    rivals = [trial for trial in fitting(found.trials) if trial.genotype != best.genotype]
     rejected = sum(trial.state is TrialState.REJECTED for trial in found.trials)
     beaten = "the only one that fits"
     if rivals:

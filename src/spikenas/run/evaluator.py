@@ -117,6 +117,12 @@ class NetworkEvaluator:
     def nothing_fits(self, trials: Sequence[Trial]) -> SpikenasError:
         """NothingFits with the constraint and the smallest that would do, or InputError when every trial failed."""
         costs = [_costs(trial) for trial in trials if trial.flash_bytes is not None]
+        if over := [trial for trial in trials if trial.refused_when_trained]:
+            closest = min(over, key=lambda trial: trial.budget_use or 0.0)
+            return NothingFits(
+                f"none of {len(over)} networks fits once it is trained and its spikes are counted, the nearest: "
+                f"{closest.reason}; raise that limit"
+            )
         if broken := [t for t in trials if t.state is TrialState.FAILED and t.flash_bytes is not None]:
             return _all_failed(broken)
         if not costs:

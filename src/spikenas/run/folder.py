@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -16,12 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spikenas.errors import RunError
+from spikenas.errors import NothingFits, RunError
 from spikenas.run.artifacts import read_json, write_json
+from spikenas.run.sameness import differences
 
 RUN_SCHEMA = 1
 SETTINGS_FILE, LOCK_FILE, DRIVER_FILE = "run.json", "run.lock", "driver.json"
 INTEGER_FILE = "integer.safetensors"
+LOCK_FILES = {LOCK_FILE, f"{LOCK_FILE}-journal", DRIVER_FILE}
+FRUITLESS = {SETTINGS_FILE, *LOCK_FILES, "weights"}
+"""with a study, all that a search which finds nothing leaves"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,11 @@ class RunFolder:
         return self.path / "curve.json"
 
     @property
+    def choice(self) -> Path:
+        """The network that the search of a run chose."""
+        return self.path / "choice.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -103,23 +113,38 @@ def open_run(path: Path, settings: Mapping[str, Any], store: str | None = None) 
     ``store``: where its study is from now on; None is where it was.
 
     Raises RunError when the folder holds another run or something else, when another process drives it, or when it
-    cannot be written. Only a folder that is empty or new becomes a run.
+    cannot be written. Only a folder that is empty or new becomes a run; one in which NothingFits is raised before there
+    is a network is removed.
     """
     wanted = json.loads(json.dumps(settings))
     _check_free(path)
     _make(path)
     with _locked(path):
         resumed = (path / SETTINGS_FILE).exists()
-        if resumed:
-            there = read_run(path)
-            _check_same(path, there.settings, wanted)
-            store = store or there.store
-        if not resumed or store != there.store:
-            kept = {} if store is None else {"store": store}
-            write_json(path / SETTINGS_FILE, {"spikenas_run": RUN_SCHEMA, "settings": wanted, **kept})
+        there = read_run(path) if resumed else None
+        kept = store
+        if there is not None:
+            _check_same(there, wanted)
+            kept = store or there.store
+        # the images may have moved, and the study into a database
+        if there is None or (kept, there.settings.get("data")) != (there.store, wanted.get("data")):
+            where = {} if kept is None else {"store": kept}
+            write_json(path / SETTINGS_FILE, {"spikenas_run": RUN_SCHEMA, "settings": wanted, **where})
         for leftover in path.glob("**/.*.tmp"):
             leftover.unlink(missing_ok=True)
-        yield RunFolder(path, wanted, resumed, store)
+        try:
+            yield RunFolder(path, wanted, resumed, kept)
+        except NothingFits:
+            _forget(path)
+            raise
+
+
+def check_run(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raise at once what :func:`open_run` would later, when images and torch are loaded. Makes no folder."""
+    _check_free(path)
+    if (path / SETTINGS_FILE).is_file():
+        with _locked(path):
+            _check_same(read_run(path), json.loads(json.dumps(settings)))
 
 
 def read_run(path: Path) -> RunFolder:
@@ -145,7 +170,7 @@ def _check_free(path: Path) -> None:
         names = {entry.name for entry in path.iterdir()}
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); choose another --out") from error
-    foreign = sorted(name for name in names - {LOCK_FILE, DRIVER_FILE} if not name.startswith(f".{SETTINGS_FILE}."))
+    foreign = sorted(name for name in names - LOCK_FILES if not name.startswith(f".{SETTINGS_FILE}."))
     if foreign:
         raise RunError(f"{path}: holds '{foreign[0]}' and no run; give --out an empty or new folder")
 
@@ -187,36 +212,22 @@ def _driver(path: Path) -> str:
         return "another process"
 
 
-def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    old, new = flat(there), flat(here)
-    names = [*new, *(name for name in old if name not in new)]
-    differing = [name for name in names if old.get(name, _UNSET) != new.get(name, _UNSET)]
-    if differing:
-        name = differing[0]
-        more = f" (and {len(differing) - 1} more settings)" if len(differing) > 1 else ""
+def _check_same(folder: RunFolder, here: Mapping[str, Any]) -> None:
+    if differing := differences(folder.settings, here):
+        shown = ", and ".join(differing[:SHOWN])
+        more = f", and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+        found = f", or train the network that it found: spikenas train {folder.path} --epochs N"
         raise RunError(
-            f"{path}: holds another run, with {name} {_show(old, name)}, not {_show(new, name)}{more}; "
-            "choose another --out, or repeat its settings to go on with it"
+            f"{folder.path}: holds another run: {shown}{more}; choose another --out, or repeat its settings to go on "
+            f"with it{found if folder.choice.exists() else ''}"
         )
 
 
-_UNSET = object()
+SHOWN = 3
 
 
-def _show(settings: Mapping[str, Any], name: str) -> str:
-    return json.dumps(settings[name]) if name in settings else "unset"
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings within settings by their path.
-
-    >>> flat({"seed": 1, "search": {"samples": 2}})
-    {'seed': 1, 'search.samples': 2}
-    """
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
+def _forget(path: Path) -> None:
+    """Remove the folder of a search that found nothing, where there is nothing else in it."""
+    names = {entry.name for entry in path.iterdir()}
+    if all(name in FRUITLESS or name.startswith("study.sqlite") for name in names):
+        shutil.rmtree(path, ignore_errors=True)

@@ -13,10 +13,11 @@ from spikenas.cost.target import load_target
 from spikenas.errors import InputError, RunError
 from spikenas.graph import Graph, from_json, to_json
 from spikenas.run.artifacts import plain, read_json, write_json
-from spikenas.run.folder import flat, read_run
+from spikenas.run.folder import read_run
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_compare import Compared, write_comparison
+from spikenas.run.sameness import flat
 
 PAGE_FILE = "page.json"
 MADE = ("cost", "graph", "quantized")

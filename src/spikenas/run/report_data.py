@@ -28,6 +28,7 @@ class ReportData:
         spike_rates: the same of each Lif, by name.
         seconds: by stage, in the order they ran.
         seed, command: what repeats the run; the command is shown as it is.
+        minutes: how long the run was told to train, where the command says how many epochs that were; else None.
         curve: a row per epoch with ``epoch``, ``train_loss``, ``train_accuracy``, ``val_accuracy``, ``spike_rate``
             (and ``val_loss`` where known).
         trials: a row per trial, as :func:`spikenas.search.trial.trial_to_dict` makes them; read are ``number``,
@@ -60,3 +61,4 @@ class ReportData:
     train_command: str = ""
     answers: Row | None = None
     quantized: Sequence[Row] = ()
+    minutes: float | None = None

@@ -8,11 +8,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from spikenas.data.datasets import TOLD
+from spikenas.data.datasets import TOLD, located
 from spikenas.errors import InputError
+from spikenas.run.choice import choice_of_search
+from spikenas.run.sameness import option
 from spikenas.run.task_settings import TaskSettings
-from spikenas.run.train_stage import training_of_search
 from spikenas.score.structure_scores import default_measure
+from spikenas.snn.torchrun import processes
 from spikenas.snn.train_config import TrainConfig
 from spikenas.space.samples import frames_of
 
@@ -22,7 +24,8 @@ class RunSettings(TaskSettings):
     """What a run is told; two runs with equal settings are the same run.
 
     ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine. With a ``genotype`` nothing
-    is searched; ``training`` is how to train, but for its epochs and seed, which are here.
+    is searched; ``training`` is how to train, but for its epochs and seed, which are here; ``processes`` of
+    torchrun do it together.
     """
 
     data: str
@@ -30,6 +33,7 @@ class RunSettings(TaskSettings):
     minutes: float | None = None
     genotype: str | None = None
     training: TrainConfig | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if self.minutes is not None and not self.minutes > 0:
@@ -49,8 +53,10 @@ def settings_to_train(
     from_search: dict[str, Any] = {}
     genotype = network
     if Path(network).is_dir():
-        searched, genotype = training_of_search(Path(network))
+        searched, genotype = choice_of_search(Path(network))
         from_search = {name: searched.get(name) for name in given}
+        if given["epochs"] or given["minutes"]:  # either says how long to train, whatever the search's run was told
+            from_search |= {"epochs": None, "minutes": None}
         if searched.get("input_shape"):
             from_search["frames"] = frames_of(tuple(searched["input_shape"]))
         out = out or Path(network) / "trained"
@@ -61,7 +67,8 @@ def settings_to_train(
         missing = "--data" if named["data"] is None else "--out"
         raise InputError(f"{missing} is missing: only a search's folder knows its own, and {network!r} is no folder")
     known = {name: value for name, value in named.items() if value is not None}
-    return RunSettings(**known, genotype=genotype, training=training), out
+    known["data"] = located(known["data"])
+    return RunSettings(**known, genotype=genotype, training=training, processes=processes()), out
 
 
 def command_line(settings: RunSettings, out: Path) -> str:
@@ -72,17 +79,18 @@ def command_line(settings: RunSettings, out: Path) -> str:
     """
     default = RunSettings(settings.data)
     verb = ["run"] if settings.genotype is None else ["train", settings.genotype]
-    words = ["spikenas", *verb, "--data", settings.data]
+    several = ["torchrun", "--nproc-per-node", str(settings.processes), "-m"] if settings.processes > 1 else []
+    words = [*several, "spikenas", *verb, "--data", settings.data]
     searched = settings.genotype is None
-    for flag, name in (FLAGS | SEARCH_FLAGS if searched else FLAGS).items():
+    for name in (*NAMES, *SEARCH_NAMES) if searched else NAMES:
         value = getattr(settings, name)
         if value != getattr(default, name):
-            words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+            words += [option(name), ",".join(value) if isinstance(value, tuple) else str(value)]
     usual = replace(default.search, measure=default_measure(settings.space))
     for name in ("samples", "finalists", "measure", "shortlist_measure") if searched else ():
         value = getattr(settings.search, name)
         if value != getattr(usual, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+            words += [option(name), str(value)]
     if settings.training is not None:
         words += _training_words(settings.training)
     return shlex.join([*words, "--out", str(out)])
@@ -100,24 +108,13 @@ def _training_words(training: TrainConfig) -> list[str]:
     for item in fields(TrainConfig):
         value = getattr(training, item.name)
         if item.name not in ("epochs", "seed", "neuron") and value != item.default:
-            flag = "--" + item.name.replace("_", "-")
-            words += [flag] if value is True else [flag, str(value)]
+            words += [option(item.name)] if value is True else [option(item.name), str(value)]
     return words
 
 
-FLAGS = {
-    "--flash": "flash_bytes",
-    "--ram": "ram_bytes",
-    "--energy": "energy_nj",
-    "--latency": "latency_ms",
-    "--target": "target",
-    "--space": "space",
-    "--epochs": "epochs",
-    "--minutes": "minutes",
-    "--limit": "limit",
-    "--encode": "encode",
-    "--frames": "frames",
-    "--seed": "seed",
-}
-"""Options of a run and the settings they set; below, those that only a search has."""
-SEARCH_FLAGS = {"--operations": "operations", "--strategy": "strategy"}
+NAMES = (
+    *("flash_bytes", "ram_bytes", "energy_nj", "latency_ms", "target", "space", "epochs", "minutes", "limit", "encode"),
+    *("frames", "seed"),
+)
+"""Settings of a run that are options; below, those that only a search has."""
+SEARCH_NAMES = ("operations", "strategy")

@@ -16,13 +16,13 @@ from spikenas.html_table import html_table
 from spikenas.run.artifacts import plain, read_json, write_json
 from spikenas.run.decisions import why_network
 from spikenas.run.executor import ExecutorSettings, check_executor, make_executor
-from spikenas.run.folder import read_run
+from spikenas.run.folder import check_run, read_run
 from spikenas.run.search_stage import SearchTask, search_networks
 from spikenas.run.store import RunStore, open_study
 from spikenas.run.study import StudyResult
 from spikenas.run.task_settings import TaskSettings
 from spikenas.search.pareto import OBJECTIVES, pareto_front
-from spikenas.search.trial import Trial, TrialState, trial_from_dict
+from spikenas.search.trial import Trial, TrialState, fitting, trial_from_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,7 @@ def search_study(
 
     Raises NothingFits when no network of the space keeps the budget, and InputError for settings that make no sense.
     """
+    check_run(out, asdict(settings))  # before images are loaded
     progress = None if observer is None else observer.message
     executor = executor or ExecutorSettings()
     check_executor(executor)
@@ -135,7 +136,7 @@ def _summary(
     settings: StudySettings, task: SearchTask, result: StudyResult, store: RunStore, out: Path
 ) -> SearchSummary:
     objectives = settings.search.objectives
-    scored = [trial for trial in result.trials if trial.measure == settings.search.measure]
+    scored = [trial for trial in fitting(result.trials) if trial.measure == settings.search.measure]
     front = sorted(pareto_front(scored, objectives), key=lambda trial: -(trial.score or 0.0))
     states = [trial.state for trial in result.trials]
     return SearchSummary(

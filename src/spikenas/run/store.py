@@ -108,7 +108,7 @@ def open_study(path: Path, settings: Mapping[str, Any], url: str | None = None) 
 
     with open_run(path, settings, None if url is None else without_password(url)) as folder:
         try:
-            store = open_store(folder.study, settings, url or folder.store)
+            store = open_store(folder.study, folder.settings, url or folder.store)
         except InputError:
             if not folder.resumed:
                 (path / SETTINGS_FILE).unlink()

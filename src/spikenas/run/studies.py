@@ -12,9 +12,10 @@ from typing import Any
 
 from spikenas.errors import RunError
 from spikenas.run.artifacts import read_json, write_bytes
-from spikenas.run.folder import SETTINGS_FILE, flat, read_run
+from spikenas.run.folder import SETTINGS_FILE, read_run
+from spikenas.run.sameness import flat
 from spikenas.run.store import TRIAL_TYPES, RunStore, SqliteStore
-from spikenas.search.trial import TRIAL_FIELDS, Trial, TrialState, best_of, quality, trial_to_dict
+from spikenas.search.trial import TRIAL_FIELDS, Trial, TrialState, best_of, fitting, quality, trial_to_dict
 
 TOP = 10
 EXPORTS = (".parquet", ".csv")
@@ -76,7 +77,7 @@ def show_study(path: Path, url: str | None = None) -> StudyDetails:
     """All about the study of the run at ``path``; ``url`` as in :func:`opened`. Raises RunError if it is unreadable."""
     with opened(path, url) as store:
         trials = store.trials()
-        best = sorted((trial for trial in trials if trial.done), key=quality, reverse=True)
+        best = sorted(fitting(trials), key=quality, reverse=True)
         if best:
             best.insert(0, best.pop(best.index(best_of(best))))
         failures = Counter(trial.reason for trial in trials if trial.state is TrialState.FAILED)
@@ -177,7 +178,7 @@ def _summarized(path: Path, trials: list[Trial]) -> StudySummary:
         failed=states[TrialState.FAILED],
         trained=sum(trial.accuracy is not None for trial in trials),
         seconds=sum(trial.seconds for trial in trials),
-        best=best_of(done) if (done := [trial for trial in trials if trial.done]) else None,
+        best=best_of(left) if (left := fitting(trials)) else None,
     )
 
 

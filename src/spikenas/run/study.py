@@ -11,12 +11,12 @@ from spikenas.run.evaluator import Evaluator, Job, Outcome, lost_outcome
 from spikenas.run.executor import Executor
 from spikenas.run.store import Store
 from spikenas.search.strategy import Strategy
-from spikenas.search.trial import Proposal, Trial, best_of
+from spikenas.search.trial import Proposal, Trial, best_of, fitting
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """A finished study: the done trial that is :func:`spikenas.search.trial.best_of` all, and all trials by number."""
+    """A finished study: the :func:`spikenas.search.trial.best_of` those that are fitting, and all trials by number."""
 
     best: Trial
     trials: tuple[Trial, ...]
@@ -36,7 +36,7 @@ def run_study(
     strategy that is a function of its seed and its answers. So an interrupted study goes on as if nothing happened.
 
     Raises RunError when the stored trials answer other questions than the strategy asks, and what
-    ``evaluator.nothing_fits`` says when no trial is done.
+    ``evaluator.nothing_fits`` says when no network is left to choose.
     """
     known = {trial.number: trial for trial in store.trials()}
     trials: list[Trial] = []
@@ -50,10 +50,10 @@ def run_study(
         store.flush()
     if extra := sorted(known.keys() - {trial.number for trial in trials}):
         raise RunError(f"the store holds trial {extra[0]}, which this search never asks for: {OTHER_SEARCH}")
-    done = [trial for trial in trials if trial.done]
-    if not done:
+    left = fitting(trials)
+    if not left:
         raise evaluator.nothing_fits(trials)
-    return StudyResult(best_of(done), tuple(trials))
+    return StudyResult(best_of(left), tuple(trials))
 
 
 OTHER_SEARCH = "it belongs to another search or version; start in another folder"

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from spikenas.data.datasets import Dataset
 from spikenas.data.split import thin
-from spikenas.errors import MissingTool, RunError, TrainError
+from spikenas.errors import MissingTool, TrainError
 from spikenas.graph import Graph
 from spikenas.model import Model
 from spikenas.run.artifacts import load_model, read_json, save_model, write_json
 from spikenas.run.decisions import why_epoch
-from spikenas.run.folder import RunFolder, read_run
+from spikenas.run.folder import RunFolder
 from spikenas.run.training_store import load_training, save_training
-from spikenas.snn.distributed import processes
+from spikenas.snn.torchrun import processes
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, TrainState, train
 
 # Without --epochs a network is shown about so many images, within these bounds on epochs.
@@ -111,21 +111,14 @@ def for_minutes(
         epoch = each * (len(dataset.train) + FORWARD * len(dataset.val))
         write_json(folder.pace, {"epochs": max(1, int(60 * minutes / epoch)), "images_per_s": 1 / each})
     epochs = int(read_json(folder.pace)["epochs"])
-    observer.message(f"{epochs} epochs in {minutes:g} minutes")
+    advice = f"; {training.epochs} would suit these images" if epochs < training.epochs else ""
+    observer.message(f"{epochs} epoch{'s' if epochs > 1 else ''} in {minutes:g} minutes{advice}")
     return replace(training, epochs=epochs)
 
 
 PACE_IMAGES, JUDGED_IMAGES = 3000, 100
 FORWARD = 1 / 3
 """of the time of a training step, what judging an image takes"""
-
-
-def training_of_search(path: Path) -> tuple[dict[str, Any], str]:
-    """The settings of the search in a folder, and the genotype that it chose. Raises RunError when it has not yet."""
-    folder = read_run(path)
-    if not folder.summary.exists():
-        raise RunError(f"{path}: its search has not ended; go on with it first, or give a genotype")
-    return dict(folder.settings), str(read_json(folder.summary)["genotype"])
 
 
 def suitable_epochs(images: int) -> int:

@@ -42,4 +42,4 @@ def _all(space: Space[Any], settings: SearchSettings, first: Sequence[str]) -> P
     if not settings.finalists or not settings.rounds:
         return ranked
     listed = yield from candidates(ranked, settings)
-    return (yield from race(choose_finalists(space, listed, settings.finalists), settings))
+    return (yield from race(choose_finalists(space, listed, settings.finalists), settings, ranked))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from spikenas.search.racing import candidates, choose_finalists, halve
+from spikenas.search.racing import candidates, choose_finalists, halve, replace_refused
 from spikenas.search.screening import screen
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategy import Plan
@@ -51,7 +51,8 @@ def learn_and_race(
     def order(results: Sequence[Trial]) -> list[Trial]:
         return _ordered(learner, results, pool)
 
-    return (yield from halve(trials, len(trials), settings, order))
+    started, trials = len(trials), (yield from replace_refused(trials, ranked, settings))
+    return (yield from halve(trials, started, settings, order))
 
 
 def _proposed(learner: Learner, trials: Sequence[Trial], rest: Sequence[str], pool: Sequence[str]) -> list[str]:

@@ -13,19 +13,48 @@ import numpy as np
 
 from spikenas.search.settings import SearchSettings
 from spikenas.search.strategy import Plan
-from spikenas.search.trial import TRAIN, Proposal, Trial, quality
+from spikenas.search.trial import TRAIN, Proposal, Trial, TrialState, quality
 from spikenas.space.space import Space
 
 POOL = 0.1
 """Share of the done trials from which finalists are chosen."""
 
 
-def race(finalists: Sequence[str], settings: SearchSettings) -> Plan[list[Trial]]:
-    """Train ``finalists`` in ``settings.rounds`` rounds; returns the trials of the last round, best first."""
+def race(finalists: Sequence[str], settings: SearchSettings, ranked: Sequence[Trial] = ()) -> Plan[list[Trial]]:
+    """Train ``finalists`` in ``settings.rounds`` rounds; returns the trials of the last round, best first.
+
+    ``ranked``: whom they were chosen from, best first, and who take the places of those refused.
+    """
     if not finalists or not settings.rounds:
         return []
     trials = yield [Proposal(genotype, TRAIN, settings.first_epochs) for genotype in finalists]
+    trials = yield from replace_refused(trials, ranked, settings)
     return (yield from halve(trials, len(finalists), settings))
+
+
+def replace_refused(trials: Sequence[Trial], ranked: Sequence[Trial], settings: SearchSettings) -> Plan[list[Trial]]:
+    """``trials`` of a first round, and those of as many more networks as were refused for the spikes they fired.
+
+    They are the next of ``ranked`` that promise less energy and latency than each one refused, by as much as that was
+    over its budget.
+    """
+    promised = {trial.genotype: trial for trial in distinct_networks(ranked)}
+    everyone, last = list(trials), list(trials)
+    spare = [trial for genotype, trial in promised.items() if genotype not in {t.genotype for t in everyone}]
+    while over := [trial for trial in last if trial.state is TrialState.REJECTED and trial.genotype in promised]:
+        excess = [(promised[trial.genotype], trial.budget_use or 1.0) for trial in over]
+        spare = [trial for trial in spare if all(_leaner(trial, *refused) for refused in excess)]
+        chosen, spare = spare[: len(over)], spare[len(over) :]
+        if not chosen:
+            break
+        last = list((yield [Proposal(trial.genotype, TRAIN, settings.first_epochs) for trial in chosen]))
+        everyone += last
+    return everyone
+
+
+def _leaner(trial: Trial, refused: Trial, excess: float) -> bool:
+    energy_nj, latency_ms = refused.energy_nj or 0.0, refused.latency_ms or 0.0
+    return excess * (trial.energy_nj or 0.0) <= energy_nj and excess * (trial.latency_ms or 0.0) <= latency_ms
 
 
 Order = Callable[[Sequence[Trial]], list[Trial]]
@@ -53,15 +82,18 @@ def halve(
 
 
 def shortlist(ranked: Sequence[Trial], count: int) -> list[Trial]:
-    """The best tenth of the done trials of ``ranked``, at least ``count``, where a score hardly tells them apart.
+    """The best tenth of the done trials of ``ranked``, at least ``count``, where a score hardly tells them apart."""
+    unique = distinct_networks(ranked)
+    return unique[: max(count, round(POOL * len(unique)))]
 
-    Trials equal in score and all costs are the same network written twice, and only the first of them counts.
-    """
+
+def distinct_networks(ranked: Sequence[Trial]) -> list[Trial]:
+    """The done trials, the first of those equal in score and all costs: that is one network written twice."""
     unique: dict[tuple[object, ...], Trial] = {}
     for trial in ranked:
         if trial.done:
             unique.setdefault((trial.score, trial.flash_bytes, trial.ram_bytes, trial.macs, trial.synops), trial)
-    return list(unique.values())[: max(count, round(POOL * len(unique)))]
+    return list(unique.values())
 
 
 def candidates(ranked: Sequence[Trial], settings: SearchSettings) -> Plan[list[Trial]]:

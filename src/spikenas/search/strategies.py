@@ -24,22 +24,22 @@ def screen_and_race(space: Space[Any], settings: SearchSettings, seed: int, firs
     """Screen very many genotypes without training, then race the best few; returns the last round, best first."""
     ranked = yield from screen(space, settings, seed, first)
     finalists = choose_finalists(space, (yield from candidates(ranked, settings)), settings.finalists)
-    return (yield from race(finalists, settings))
+    return (yield from race(finalists, settings, ranked))
 
 
 def racing(space: Space[Any], settings: SearchSettings, seed: int, first: Sequence[str]) -> Plan[list[Trial]]:
     """Race random genotypes that fit: no score chooses them, one only asks whether they can be built and paid for."""
     search = random_search(space, settings, seed, first)
-    fitting: list[str] = []
+    fitting: list[Trial] = []
     try:
         batch = next(search)
         while len(fitting) < settings.finalists:
             trials = yield batch
-            fitting += [trial.genotype for trial in trials if trial.done]
+            fitting += [trial for trial in trials if trial.done]
             batch = search.send(trials)
     except StopIteration:
         pass
-    return (yield from race(fitting[: settings.finalists], settings))
+    return (yield from race([trial.genotype for trial in fitting[: settings.finalists]], settings, fitting))
 
 
 PlanMaker = Callable[[Space[Any], SearchSettings, int, Sequence[str]], Plan[list[Trial]]]

@@ -74,6 +74,11 @@ class Trial:
     def done(self) -> bool:
         return self.state is TrialState.DONE
 
+    @property
+    def refused_when_trained(self) -> bool:
+        """Whether it fitted until a training had counted its spikes."""
+        return self.state is TrialState.REJECTED and self.accuracy is not None
+
     def _repr_html_(self) -> str:
         return html_table([(name, value) for name, value in trial_to_dict(self).items() if value not in (None, "")])
 
@@ -115,6 +120,19 @@ def quality(trial: Trial) -> tuple[float, ...]:
         -(trial.budget_use or 0.0),
         -float(trial.number),
     )
+
+
+def fitting(trials: Sequence[Trial]) -> list[Trial]:
+    """The done trials of all ``trials`` that may be chosen: those of a network that was refused elsewhere may not.
+
+    A training counts spikes, and so may refuse what a score let pass. Where it refused some and let none pass, nobody
+    is left: the untrained are no better known than those were.
+    """
+    refused = {trial.genotype for trial in trials if trial.state is TrialState.REJECTED}
+    left = [trial for trial in trials if trial.done and trial.genotype not in refused]
+    if any(trial.refused_when_trained for trial in trials) and all(trial.accuracy is None for trial in left):
+        return []
+    return left
 
 
 TIE = 0.01

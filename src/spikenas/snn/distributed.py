@@ -17,12 +17,9 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from spikenas.snn.torchrun import processes
+
 Floats = npt.NDArray[np.float64]
-
-
-def processes() -> int:
-    """How many torchrun has started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager

@@ -1,16 +1,12 @@
-"""How to train: the settings, the schedules and the optimizers."""
+"""How to train: the settings and the schedules. Settings are read without loading torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import torch
 
 from spikenas.errors import TrainError
-from spikenas.snn.network import Network, named_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,31 +125,9 @@ def learning_rate_at(step: int, steps: int, config: TrainConfig) -> float:
     return config.learning_rate * SCHEDULES[config.schedule](step / steps, rise / steps)
 
 
-def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, fused=True)
-
-
-def _sgd(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
-
-
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": tuple(OPTIMIZERS),
+    "optimizer": ("adamw", "sgd"),
     "schedule": tuple(SCHEDULES),
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
 }
-
-
-def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights, which decay, and the per-channel numbers, which do not."""
-    parameters = list(named_parameters(network).values())
-    return [
-        {
-            "params": [p for p in parameters if (p.dim() > 1) is decays],
-            "lr": config.learning_rate,
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for decays in (True, False)
-    ]

@@ -23,7 +23,8 @@ from spikenas.snn.hardware import autocast, device_of, uses_bfloat16
 from spikenas.snn.learning_curve import BatchStats, EpochStats, TrainResult, TrainState, best_epoch
 from spikenas.snn.network import Network, load_weights, named_parameters, normalize, state_tensors, to_model
 from spikenas.snn.objective import loss, mixed
-from spikenas.snn.train_config import OPTIMIZERS, TrainConfig, learning_rate_at, parameter_groups
+from spikenas.snn.optimizers import OPTIMIZERS, parameter_groups
+from spikenas.snn.train_config import TrainConfig, learning_rate_at
 
 Arrays = dict[str, npt.NDArray[Any]]
 MOMENTUM = 0.1
