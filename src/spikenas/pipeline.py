@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,6 +67,8 @@ class RunSummary:
     seed: int
     seconds: Mapping[str, float]
     report: Path
+    class_names: tuple[str, ...] = ()
+    spike_rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -164,6 +166,7 @@ def run(
             judged.spike_rates,
             flash_bytes=budget.flash_bytes,
             ram_bytes=budget.ram_bytes,
+            shifted=integer.shifted_left,
         )
         observer.message(why_kernels(cost, integer.graph, target, budget))
         summary = RunSummary(
@@ -184,6 +187,8 @@ def run(
             seed=settings.seed,
             seconds=store.stages(),
             report=folder.report,
+            class_names=dataset.class_names,
+            spike_rates=judged.spike_rates,
         )
         observer.stage("report", str(folder.report))
         _write(folder, settings, summary, trials, graph, integer, judged.spike_rates, looked)

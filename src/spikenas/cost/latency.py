@@ -8,7 +8,7 @@ to the instructions that emulated cores executed, step by step, on random networ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from math import prod
 
@@ -35,14 +35,14 @@ class Work:
     ``words_4``, ``words_2``: words of weights added, by bits. ``sum_words``: words of sums opened and closed,
     ``wide_words`` those of 32-bit sums. ``macs``, ``patched``: multiplications of real values, and values copied
     for them. ``single``: weights added one by one. ``skipped``, ``pooled``: real values added as they are, or through
-    windows.
+    windows. ``averaged``: channels of such windows. ``moved``: sums that rows shifted to the left are added to.
     ``wide``: 32-bit sums. ``neurons``: updates of 16-bit membranes without a norm; ``slow_neurons``: all others.
     ``pixels``: of the image, loaded.
 
     The compact kernels have only ``runs``, ``terms``, ``units`` (bytes of packed spikes), ``tap_units`` (pixels looked
     at), ``events`` and ``patched`` (spikes and real values found there), ``single`` (weights added or multiplied;
-    ``words_4`` where some weights of the network have less than 8 bits), ``wide``, ``pooled``, ``slow_neurons`` and
-    ``pixels``.
+    ``words_4`` where some weights of the network have less than 8 bits), ``wide``, ``pooled``, ``averaged``,
+    ``slow_neurons`` and ``pixels``.
     """
 
     plain_runs: float = 0
@@ -62,6 +62,8 @@ class Work:
     single: float = 0
     skipped: float = 0
     pooled: float = 0
+    averaged: float = 0
+    moved: float = 0
     wide: float = 0
     neurons: float = 0
     slow_neurons: float = 0
@@ -124,13 +126,23 @@ def instructions(work: Work, target: Target, kernels: Kernels) -> float:
     return float(sum(getattr(price, f.name) * getattr(work, f.name) for f in fields(work)))
 
 
-def latency_ms(work: Work, target: Target, kernels: Kernels) -> float:
-    """Milliseconds at the target's clock, the upper end of the range: a limit set on it is kept."""
-    return 1000 * CYCLES_HIGH * instructions(work, target, kernels) / target.clock_hz
+def cycles(executed: float) -> tuple[float, float]:
+    """(least, most) cycles of so many instructions."""
+    return CYCLES_LOW * executed, CYCLES_HIGH * executed
 
 
-def step_work(graph: Graph, step: Step, work: tuple[Group, ...], plan: MemoryPlan, rates: Mapping[str, float]) -> Work:
-    """What a step executes in one inference; ``rates``: mean spikes per neuron and timestep, by Lif node."""
+def step_work(
+    graph: Graph,
+    step: Step,
+    work: tuple[Group, ...],
+    plan: MemoryPlan,
+    rates: Mapping[str, float],
+    shifted: Collection[str] = (),
+) -> Work:
+    """What a step executes in one inference; ``rates``: mean spikes per neuron and timestep, by Lif node.
+
+    ``shifted``: layers whose sums are shifted to the left, see :mod:`spikenas.model`; known once weights are integers.
+    """
     if plan.kernels is Kernels.COMPACT:
         return _compact_work(graph, step, work, plan, rates)
     layer_major = plan.schedule is Schedule.LAYER_MAJOR
@@ -145,7 +157,9 @@ def step_work(graph: Graph, step: Step, work: tuple[Group, ...], plan: MemoryPla
     for group in work:
         times = 1 if layer_major and group.static else t
         for term in group.terms:
-            total += _term_work(graph, group, term, (height, width), rates, is_wide).times(times)
+            total += _term_work(graph, group, term, (height, width), rates, is_wide, group.layer in shifted).times(
+                times
+            )
         if group.layer and (group.vote > 1 or any(term.reading is Reading.DENSE for term in group.terms)):
             total += Work(wide=pixels * channels * group.vote * times)
     if is_wide:
@@ -184,7 +198,7 @@ def _compact_term(
     channels, layer = graph.shapes[term.source][0], graph[group.layer] if group.layer else None
     base, seen = Work(terms=size[0] * size[1]), seen_taps(term, size) * term.pool.taps
     if term.reading is Reading.POOL:
-        return base + Work(pooled=seen * channels)
+        return base + Work(pooled=seen * channels, averaged=size[0] * size[1] * channels)
     if isinstance(graph[term.source], Lif):
         values = seen * channels * rates[term.source]
         base += Work(units=seen * -(-channels // 8), tap_units=seen, events=values)
@@ -203,7 +217,13 @@ def _is_wide(graph: Graph, step: Step, work: tuple[Group, ...]) -> bool:
 
 
 def _term_work(
-    graph: Graph, group: Group, term: Term, size: tuple[int, int], rates: Mapping[str, float], is_wide: bool
+    graph: Graph,
+    group: Group,
+    term: Term,
+    size: tuple[int, int],
+    rates: Mapping[str, float],
+    is_wide: bool,
+    is_shifted: bool,
 ) -> Work:
     """Of one timestep."""
     shape = graph.shapes[term.source]
@@ -221,10 +241,13 @@ def _term_work(
         bits = stored_bits(layer.weight_bits) or 8
         words = -(-graph.shapes[group.layer][0] * bits // WORD_BITS)
         base += Work(tap_units=units) if is_tap_by_tap(term, shape) else Work(units=units)
-        base += Work(wide_words=pixels * words) if is_wide else Work(sum_words=pixels * words)
+        if is_shifted:
+            base += Work(moved=pixels * graph.shapes[group.layer][0])
+        else:
+            base += Work(wide_words=pixels * words) if is_wide else Work(sum_words=pixels * words)
         return base + Work(
             events=events,
-            passes=events * _passes(words, bits, is_wide),
+            passes=events * _passes(words, bits, is_wide and not is_shifted),
             words_8=events * words * (bits == 8),
             words_4=events * words * (bits == 4),
             words_2=events * words * (bits == 2),
@@ -235,7 +258,7 @@ def _term_work(
         patched = pixels * term.window.taps * shape[0]
         return base + Work(macs=patched * (graph.shapes[group.layer][0] // groups), patched=patched)
     if term.reading is Reading.POOL:
-        return base + Work(pooled=taps * shape[0])
+        return base + Work(pooled=taps * shape[0], averaged=pixels * shape[0])
     return base + Work(skipped=pixels * term.window.taps * shape[0])
 
 

@@ -73,7 +73,7 @@ def evaluate_run(
         raise InputError(f"split '{split}' is unknown: choose from {', '.join(SPLITS)}")
     folder = read_run(path)
     settings = folder.settings
-    model, integer = load_model(folder.model), load_integer_model(folder.integer_model)
+    model, integer = load_model(folder.finished(folder.model)), load_integer_model(folder.integers())
     source = data or settings.get("data")
     if source is None:
         raise InputError(f"{path}: was not made with a dataset; give --data")
@@ -87,9 +87,18 @@ def evaluate_run(
     network = from_model(model)
     judged, counted = evaluate(network, images), count_operations(network, images)
     answers = predict_integers(integer, images.images).argmax(axis=1)
-    limits = {name: settings.get(name) for name in ("flash_bytes", "ram_bytes")}
     targets = TARGETS if (own := settings.get("target")) is None else {**TARGETS, own: load_target(own)}
-    costs = {name: estimate(integer.graph, target, judged.spike_rates, **limits) for name, target in targets.items()}
+    costs = {
+        name: estimate(
+            integer.graph,
+            target,
+            judged.spike_rates,
+            flash_bytes=settings.get("flash_bytes"),
+            ram_bytes=settings.get("ram_bytes"),
+            shifted=integer.shifted_left,
+        )
+        for name, target in targets.items()
+    }
     layers = [
         LayerActivity(name, judged.spike_rates.get(name), counted.spikes.get(name), counted.synops.get(name))
         for name in model.graph.layers

@@ -23,7 +23,7 @@ from spikenas.data.split import thin
 from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
-from spikenas.run.folder import INTEGER_FILE, RunFolder, open_run, read_run
+from spikenas.run.folder import INTEGER_FILE, RESULT_FILE, RunFolder, open_run, read_run
 from spikenas.run.integer_predict import predict_integers
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
@@ -46,7 +46,6 @@ from spikenas.snn.sensitivity import SENSITIVITY_IMAGES, Sensitivity, noise_tabl
 CALIBRATION_IMAGES = 1000
 FLIP_IMAGES = 200
 AUTO = "auto"
-RESULT_FILE = "quantized.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,15 +31,16 @@ def verify_run(
     folder = read_run(path)
     settings = folder.settings
     device = load_target(target or settings["target"])
+    file = folder.integers(setting)
     test = dataset_of(settings).test.images
     certificate = verify(
-        load_integer_model(folder.integers(setting)),
+        load_integer_model(file),
         device,
         test,
         flash_bytes=flash_bytes or settings["flash_bytes"],
         ram_bytes=ram_bytes or settings["ram_bytes"],
         count=images,
     )
-    file = folder.integers(setting).parent / f"certificate-{Path(device.name).stem}.json"
-    write_json(file, plain(certificate))
-    return certificate, file
+    proof = file.parent / f"certificate-{Path(device.name).stem}.json"
+    write_json(proof, plain(certificate))
+    return certificate, proof
