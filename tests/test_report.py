@@ -18,6 +18,7 @@ import pytest
 from fakes_report import BUDGET, GENOTYPE, report_data, searched_rows, small_graph, trial_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from networks_deploy import random_weights
 
 from spikenas.cost.budget import Budget
 from spikenas.cost.cost import estimate
@@ -210,11 +211,14 @@ def test_writing_replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> No
 
 def test_what_is_kept_of_a_page_comes_back(tmp_path: Path) -> None:
     data = report_data(spike_rates={"lif1": 0.31}, answers={"class_names": ["a", "b"]}, quantized=[])
-    data = replace(data, cost=estimate(data.graph, load_target(data.target), data.spike_rates))
+    integer = random_weights(data.graph, 0)
+    integer.weights["conv2.shift"][...] = -2
+    cost = estimate(data.graph, load_target(data.target), data.spike_rates, shifted=["conv2"])
+    data = replace(data, cost=cost)
     with open_run(tmp_path / "run", {}) as folder:
         with pytest.raises(RunError, match="has no report to write again"):
             read_page(folder.path)
-        keep_page(folder.path, data, data.graph)
+        keep_page(folder.path, data, integer)
     assert read_page(folder.path) == data
     kept = json.loads((folder.path / PAGE_FILE).read_text())
     (folder.path / PAGE_FILE).write_text(json.dumps(kept | {"aura": 1}))

@@ -21,6 +21,7 @@ from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import load_target
+from spikenas.cost.words import time_and_energy
 from spikenas.data.datasets import Dataset, dataset_of
 from spikenas.graph import Graph
 from spikenas.html_table import html_table
@@ -83,8 +84,7 @@ class RunSummary:
             ("test accuracy, integer", f"{100 * self.integer_accuracy:.2f}%"),
             ("flash", f"{self.cost.flash_bytes:,} of {limits.flash_bytes:,} bytes"),
             ("RAM", f"{self.cost.ram_bytes:,} of {limits.ram_bytes:,} bytes"),
-            ("energy", f"{self.cost.energy_nj:,.0f} nJ"),
-            ("latency", f"{self.cost.latency_ms:,.1f} ms"),
+            *time_and_energy(self.cost),
             ("report", self.report),
         ]
         return html_table(rows, title=f"{self.genotype} for {self.data} on {self.target}")
@@ -262,6 +262,6 @@ def _write(
         answers=answers,
         quantized=read_quantized(folder.path),
     )
-    keep_page(folder.path, page, integer.graph)
+    keep_page(folder.path, page, integer)
     write_report(page, folder.report)
     write_json(folder.summary, plain(summary))

@@ -41,8 +41,8 @@ class Work:
 
     The compact kernels have only ``runs``, ``terms``, ``units`` (bytes of packed spikes), ``tap_units`` (pixels looked
     at), ``events`` and ``patched`` (spikes and real values found there), ``single`` (weights added or multiplied;
-    ``words_4`` where some weights of the network have less than 8 bits), ``wide``, ``pooled``, ``averaged``,
-    ``slow_neurons`` and ``pixels``.
+    ``words_4`` where some weights of the network have less than 8 bits), ``wide``, ``pooled``, ``slow_neurons`` and
+    ``pixels``.
     """
 
     plain_runs: float = 0
@@ -81,19 +81,19 @@ class Work:
 PRICES: dict[Kernels, dict[str, Work]] = {
     Kernels.FAST: {
         "dsp": Work(
-            plain_runs=109, runs=102, terms=206, units=17.2, tap_units=42, events=6.17, passes=3.54, words_8=2.28,
-            words_4=7.5, words_2=10.3, wide_words=49, macs=1.25, patched=7.97, single=38, pooled=24, wide=13.6,
-            neurons=11.1, slow_neurons=30, pixels=9.55,
+            plain_runs=115, runs=112, terms=198, units=20.1, tap_units=45.4, events=5.1, passes=4.01, words_8=2.07,
+            words_4=6.91, words_2=9.72, sum_words=14, wide_words=44.2, macs=1.27, patched=7.7, single=40.4,
+            pooled=14.9, averaged=53.4, moved=19.1, wide=15.6, neurons=10, slow_neurons=27.3, pixels=9.55,
         ),
         "thumb1": Work(
-            plain_runs=120, runs=60, terms=292, units=28, tap_units=63, events=9.21, words_8=15.2, words_4=21,
-            words_2=24, sum_words=25, wide_words=111, macs=6.54, patched=13.8, single=63, pooled=41, wide=14.3,
-            neurons=42, slow_neurons=54, pixels=13.3,
+            plain_runs=118, runs=97.4, terms=266, units=34.5, tap_units=69.9, events=8.5, words_8=15.1, words_4=20.9,
+            words_2=23.3, sum_words=41.5, wide_words=87.2, macs=6.56, patched=13.7, single=60.9, pooled=22.8,
+            averaged=111, moved=27.5, wide=17.3, neurons=39.6, slow_neurons=49.9, pixels=13.3,
         ),
         "riscv": Work(
-            plain_runs=137, runs=135, terms=231, units=12, tap_units=47, events=14.8, passes=4.48, words_8=5.59,
-            words_4=9.08, words_2=13.8, sum_words=22, wide_words=100, macs=4.18, patched=9.6, single=43, pooled=21,
-            wide=13.3, neurons=25, slow_neurons=25, pixels=9.59,
+            plain_runs=114, runs=113, terms=234, units=12.7, tap_units=53.6, events=13.5, passes=4.94, words_8=5.55,
+            words_4=8.71, words_2=13, sum_words=38.8, wide_words=111, macs=4.23, patched=9.31, single=43.5,
+            pooled=12.6, averaged=52.6, moved=26, wide=14.3, neurons=23.6, slow_neurons=24.5, pixels=9.59,
         ),
     },
     Kernels.COMPACT: {
@@ -198,7 +198,7 @@ def _compact_term(
     channels, layer = graph.shapes[term.source][0], graph[group.layer] if group.layer else None
     base, seen = Work(terms=size[0] * size[1]), seen_taps(term, size) * term.pool.taps
     if term.reading is Reading.POOL:
-        return base + Work(pooled=seen * channels, averaged=size[0] * size[1] * channels)
+        return base + Work(pooled=seen * channels)
     if isinstance(graph[term.source], Lif):
         values = seen * channels * rates[term.source]
         base += Work(units=seen * -(-channels // 8), tap_units=seen, events=values)

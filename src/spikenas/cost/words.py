@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from spikenas.cost.cost import Cost
 
 
-def latency(cost: Cost) -> str:
-    """Time of one inference on its target."""
-    return f"{spanned(cost.latency_ms_low, cost.latency_ms)} ms per inference, estimated"
+class Estimated(Protocol):
+    """The ends of time and energy, as a Cost has them."""
+
+    @property
+    def latency_ms_low(self) -> float: ...
+    @property
+    def latency_ms(self) -> float: ...
+    @property
+    def energy_core_uj_low(self) -> float | None: ...
+    @property
+    def energy_core_uj_high(self) -> float | None: ...
 
 
-def chip_energy(cost: Cost) -> str:
-    """Energy of the whole chip for one inference; empty where nothing is known of it."""
+def time_and_energy(cost: Cost) -> list[tuple[str, str]]:
+    """What one inference takes, as (name, words): of the chip as far as that is known, then of operations alone."""
+    per, found = "per inference", []
+    if energy := chip_uj(cost):
+        found.append(("energy", f"{energy} uJ {per} on {cost.target}, estimated: cycles at its data-sheet current"))
+    found.append(("energy, 45 nm", f"{cost.energy_nj:,.0f} nJ {per}: its operations alone, which --energy limits"))
+    if cost.latency_ms:
+        found.append(("latency", f"{latency_ms(cost)} ms {per} on {cost.target}, estimated"))
+    return found
+
+
+def latency_ms(cost: Estimated) -> str:
+    """Milliseconds of an inference."""
+    return spanned(cost.latency_ms_low, cost.latency_ms)
+
+
+def chip_uj(cost: Estimated) -> str:
+    """Microjoules of the whole chip in an inference; empty where nobody knows."""
     low, high = cost.energy_core_uj_low, cost.energy_core_uj_high
-    if low is None or high is None:
-        return ""
-    return f"{spanned(low, high)} uJ per inference on the chip, estimated from cycles"
-
-
-def operations_energy(cost: Cost) -> str:
-    """Energy of the same inference's operations alone."""
-    return f"{cost.energy_nj:,.0f} nJ per inference for operations alone at 45 nm"
+    return "" if low is None or high is None else spanned(low, high)
 
 
 def spanned(low: float, high: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from spikenas.cost.budget import Budget, format_bytes
 from spikenas.cost.cost import Cost
 from spikenas.cost.target import Target
-from spikenas.cost.words import chip_energy, latency
+from spikenas.cost.words import time_and_energy
 from spikenas.deploy.toolchain import CORES
 from spikenas.graph import Conv2d, Graph, Linear
 
@@ -81,10 +81,8 @@ def _figures(network: Described) -> Iterator[str]:
         f"| RAM | {_against(cost.ram_bytes, ram, target.ram_bytes)}: arena {cost.plan.arena_bytes:,}, "
         f"stack at most {cost.plan.stack_bytes:,} |",
         f"| weights | {', '.join(map(str, bits))} bits |",
-        f"| latency | {latency(cost)} |",
     )
-    if energy := chip_energy(cost):
-        yield f"| energy | {energy} |"
+    yield from (f"| {name} | {words} |" for name, words in time_and_energy(cost))
     if network.accuracy is not None:
         yield f"| accuracy | {100 * network.accuracy:.2f}% of the test images |"
 

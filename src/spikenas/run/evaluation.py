@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,13 @@ class LayerActivity:
 
 @dataclass(frozen=True, slots=True)
 class TargetCost:
-    """Of one inference at the rates that were counted; ``refusal`` says why the target cannot run the network."""
+    """Of one inference at the rates that were counted, as a Cost tells it; ``refusal``: why it cannot run there."""
 
     energy_nj: float
+    latency_ms_low: float
     latency_ms: float
+    energy_core_uj_low: float | None
+    energy_core_uj_high: float | None
     refusal: str = ""
 
 
@@ -130,4 +133,5 @@ def _confusion(labels: Labels, answers: Labels, classes: int) -> Labels:
 
 def _on_target(cost: Cost) -> TargetCost:
     refusals = cost.assignment.refusals if cost.assignment else ()
-    return TargetCost(cost.energy_nj, cost.latency_ms, refusals[0] if refusals else "")
+    same = {item.name: getattr(cost, item.name) for item in fields(TargetCost) if item.name != "refusal"}
+    return TargetCost(**same, refusal=refusals[0] if refusals else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ BETTER = {
     "Flash": -1,
     "RAM": -1,
     "Energy": -1,
+    "Energy at 45 nm": -1,
     "Latency": -1,
     "Synaptic operations": -1,
     "MACs": -1,
@@ -117,13 +119,14 @@ def figure_lines(first: ReportData, second: ReportData) -> list[Line]:
 def _numbers(data: ReportData) -> list[float]:
     """What :func:`figures` puts in words, in its order."""
     cost = data.cost
-    plain = (cost.flash_bytes, cost.ram_bytes, cost.energy_nj, cost.latency_ms, cost.synops, cost.macs)
+    energies = (cost.energy_core_uj_high or nan, cost.energy_nj)
+    plain = (cost.flash_bytes, cost.ram_bytes, *energies, cost.latency_ms, cost.synops, cost.macs)
     return [data.integer_accuracy, *plain, data.spike_rate]
 
 
 def _difference(label: str, first: float, second: float) -> tuple[str, str]:
     """In words, with its tone; "" where there is none or no share of nothing."""
-    if first == second or not first:
+    if first == second or not first or isnan(second - first):
         return "", ""
     more = second - first
     better = BETTER.get(label, 0) * more
