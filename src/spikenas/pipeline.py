@@ -35,6 +35,7 @@ from spikenas.run.integer_predict import predict_integers
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
+from spikenas.run.report_certificates import read_certificates
 from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
 from spikenas.run.store import RunStore, open_store
@@ -261,6 +262,7 @@ def _write(
         train_command=command_line(settings_of_any(settings), Path("OUT")) if trials else "",
         answers=answers,
         quantized=read_quantized(folder.path),
+        certificates=read_certificates(folder.path),
     )
     keep_page(folder.path, page, integer)
     write_report(page, folder.report)

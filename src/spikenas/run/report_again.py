@@ -17,11 +17,12 @@ from spikenas.run.artifacts import plain, read_json, write_json
 from spikenas.run.folder import flat, read_run
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
+from spikenas.run.report_certificates import read_certificates
 from spikenas.run.report_compare import Compared, write_comparison
 
 PAGE_FILE = "page.json"
 SHIFTED = "shifted_left"
-MADE = ("cost", "graph", "quantized")
+MADE = ("cost", "graph", "quantized", "certificates")
 """Fields that are not kept as they are: made again from others, or read where they grow."""
 
 
@@ -35,7 +36,7 @@ def keep_page(run: Path, data: ReportData, integer: IntegerModel) -> None:
 
 
 def read_page(run: Path) -> ReportData:
-    """What the report of ``run`` shows, with what ``spikenas quantize`` has found since.
+    """What the report of ``run`` shows, with what ``spikenas quantize`` and ``verify`` have found since.
 
     Raises RunError when ``run`` is no run, or one that has not come to its end.
     """
@@ -56,7 +57,7 @@ def read_page(run: Path) -> ReportData:
         shifted=values.pop(SHIFTED, ()),
     )
     values |= {"graph": from_json(values["graph"]), "budget": budget, "cost": cost}
-    return replace(ReportData(**values), quantized=read_quantized(folder.path))
+    return replace(ReportData(**values), quantized=read_quantized(folder.path), certificates=read_certificates(run))
 
 
 def rewrite_report(run: Path) -> Path:

@@ -15,7 +15,7 @@ from spikenas.run.report_data import ReportData, Row
 from spikenas.run.report_drawing import drawings
 from spikenas.run.report_frame import render_page
 from spikenas.run.report_fronts import Fronts, fronts_together
-from spikenas.run.report_text import duration, figures, verdict
+from spikenas.run.report_text import duration, figures, percent, verdict
 
 COLORS = (BLUE, ORANGE)
 CURVES = (
@@ -36,9 +36,10 @@ BETTER = {
 """Figures that are better when higher (1) or lower (-1)."""
 SHARES = ("Test accuracy", "Spike rate")
 COUNTS: dict[str, Callable[[ReportData], str]] = {
+    "Test accuracy, float": lambda data: percent(data.float_accuracy),
     "Parameters": lambda data: f"{data.graph.parameter_count:,}",
     "Timesteps": lambda data: str(data.graph.timesteps),
-    "Trials": lambda data: f"{len(data.trials):,}",
+    "Trials": lambda data: f"{len(data.trials):,}" if data.trials else "",
     "Time": lambda data: duration(sum(data.seconds.values())),
 }
 
@@ -113,7 +114,8 @@ def figure_lines(first: ReportData, second: ReportData) -> list[Line]:
         Line(one.label, f"{one.value} {one.unit}", f"{two.value} {two.unit}", *_difference(one.label, *numbers))
         for one, two, *numbers in figured
     ]
-    return [*lines, *(Line(name, count(first), count(second)) for name, count in COUNTS.items())]
+    counted = (Line(name, count(first), count(second)) for name, count in COUNTS.items())
+    return [*lines, *(line for line in counted if line.first or line.second)]
 
 
 def _numbers(data: ReportData) -> list[float]:

@@ -38,6 +38,7 @@ class ReportData:
         answers: what the integer network answered to the test images, as :func:`spikenas.run.answers.look_at_answers`
             tells it; None where nobody looked.
         quantized: a row per setting, as ``spikenas quantize`` writes them (:mod:`spikenas.run.quantization`).
+        certificates: those of ``spikenas verify`` (:class:`spikenas.deploy.certificate.Certificate`).
     """
 
     title: str
@@ -60,3 +61,4 @@ class ReportData:
     train_command: str = ""
     answers: Row | None = None
     quantized: Sequence[Row] = ()
+    certificates: Sequence[Row] = ()
