@@ -114,7 +114,7 @@ def share_range(shares: Sequence[float]) -> Range1d:
     """An axis for shares, of a single one too: a little more than they span, and nothing below 0 or above 100%.
 
     >>> share_range([0.99]).start, share_range([0.99]).end
-    (0.97, 1.0)
+    (0.97, 1)
     """
     low, high = min(shares, default=0.0), max(shares, default=1.0)
     room = max(0.2 * (high - low), 0.02)
