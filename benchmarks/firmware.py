@@ -53,6 +53,7 @@ from spikenas.run.folder import read_run
 from spikenas.space.embedded import EmbeddedSpace
 
 RATES = (0.05, 0.15, 0.30)
+LEFTS = 0.25  # share of layers shifted to the left, among those that the cost model is fitted to
 CORES = ("stm32f405", "rp2040", "rv32")
 Images = npt.NDArray[np.uint8]
 
@@ -97,8 +98,8 @@ def odd_networks() -> Iterator[Graph]:
         yield g.build(2)
 
 
-def random_model(graph: Graph, seed: int, *, scale: float = 0.3) -> IntegerModel:
-    """Random weights over ``scale`` of their range; the sums of images are shifted, nothing else is."""
+def random_model(graph: Graph, seed: int, *, scale: float = 0.3, lefts: float = 0.0) -> IntegerModel:
+    """Random weights over ``scale`` of their range; the sums of images are shifted, and a share ``lefts`` of others."""
     rng, graph = np.random.default_rng(seed), fold_norms(graph)
     weights = {}
     for name, shape in integer_shapes(graph).items():
@@ -109,7 +110,7 @@ def random_model(graph: Graph, seed: int, *, scale: float = 0.3) -> IntegerModel
             values = np.rint(rng.integers(-limit, limit + 1, shape) * max(scale, 1 / limit))
         elif parameter == "shift":
             real = graph.kinds[graph.sources[node][0].source] not in (Kind.SPIKES, Kind.COUNTS)
-            values = np.array(6 if real else 0)
+            values = np.array(6 if real else -rng.integers(1, 5) if rng.random() < lefts else 0)
         elif parameter == "sign":
             values = rng.choice([-1, 1], shape)
         else:
@@ -331,7 +332,7 @@ def collect(graphs: Iterator[Graph], kernels: Kernels) -> list[Sample]:
     for seed, graph in enumerate(graphs):
         images = random_images(graph, 2, seed)
         rate = float(np.random.default_rng(seed).uniform(0.05, 0.4))
-        model = with_rate(random_model(graph, seed), images, rate)
+        model = with_rate(random_model(graph, seed, lefts=LEFTS), images, rate)
         trace = run(model, images[:1])
         rates = {n: float(trace.values[n].mean()) for n, lif in model.graph.layers.items() if isinstance(lif, Lif)}
         for name in CORES:
@@ -340,7 +341,8 @@ def collect(graphs: Iterator[Graph], kernels: Kernels) -> list[Sample]:
                 pass
             stored = stored_nodes(model.graph)
             work = [groups(model.graph, step, stored) for step in plan.steps]
-            done = [step_work(model.graph, *pair, plan, rates) for pair in zip(plan.steps, work, strict=True)]
+            pairs = zip(plan.steps, work, strict=True)
+            done = [step_work(model.graph, *pair, plan, rates, model.shifted_left) for pair in pairs]
             done[0] += image_work(model.graph)
             executed = step_instructions(model, target, images[0], kernels=kernels)
             constants = sum(constant_bytes(model.graph, plan, work).values())

@@ -217,7 +217,7 @@ def test_a_board_of_a_file_costs_what_the_same_row_of_targets_does(tmp_path: Pat
     assert load_target(board.name) == board
     graph = measured_network()
     assert replace(estimate(graph, board), target="") == replace(
-        estimate(graph, replace(TARGETS["stm32f405"], clock_hz=80_000_000)), target=""
+        estimate(graph, replace(TARGETS["stm32f405"], clock_hz=80_000_000, picojoules_per_cycle=100)), target=""
     )
 
 

@@ -79,6 +79,21 @@ def test_predictions_hold_on_the_measured_network() -> None:
         assert certificate.code_bytes < 8192
 
 
+def test_predictions_hold_where_rows_are_shifted_to_the_left() -> None:
+    space, shape = EmbeddedSpace(), (1, 8, 8)
+    model = random_weights(space.lower(space.parse("t6-b4-k5s4-96:1ai.aa.1-pool"), shape, 10), 0)
+    for name in ("cell1_e01_conv", "cell1_e03_conv", "cell1_e23_conv"):
+        model.weights[f"{name}.shift"][...] = -6
+    for board in ("nrf52840", "rp2040", "rv32"):
+        certificate = verify(model, TARGETS[board], random_images(model.graph, 2, 0), count=2, compilers=("zig",))
+        assert certificate.passed
+        cost = estimate(model.graph, TARGETS[board], certificate.spike_rates, shifted=model.shifted_left)
+        assert cost.instructions == pytest.approx(certificate.instructions, rel=0.15)
+        assert cost.latency_ms_low == pytest.approx(certificate.latency_ms_low, rel=0.15)
+        assert cost.latency_ms == pytest.approx(certificate.latency_ms_high, rel=0.2)
+        assert (cost.energy_core_uj_high is None) == (board != "nrf52840") == (certificate.energy_core_uj_high is None)
+
+
 @pytest.mark.parametrize("board", ["stm32f405", "rp2040", "rv32"])
 def test_the_smallest_network_fits_4_kb(board: str) -> None:
     space, shape = EmbeddedSpace(), (1, 8, 8)

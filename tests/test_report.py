@@ -18,6 +18,7 @@ import pytest
 from fakes_report import BUDGET, GENOTYPE, report_data, searched_rows, small_graph, trial_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from networks_deploy import random_weights
 
 from spikenas.cost.budget import Budget
 from spikenas.cost.cost import estimate
@@ -31,7 +32,7 @@ from spikenas.run.report_budget import budget_bars
 from spikenas.run.report_cells import Block, blocks, cell_block
 from spikenas.run.report_drawing import assign_lanes, draw
 from spikenas.run.report_memory import memory_map
-from spikenas.run.report_text import verdict
+from spikenas.run.report_text import figures, verdict
 from spikenas.run.report_trial_details import trial_details
 from spikenas.run.report_trials import trial_scatter
 from spikenas.space.genotype import Cell
@@ -209,12 +210,15 @@ def test_writing_replaces_the_page_and_leaves_nothing_else(tmp_path: Path) -> No
 
 
 def test_what_is_kept_of_a_page_comes_back(tmp_path: Path) -> None:
-    data = report_data(spike_rates={"lif1": 0.31}, answers={"class_names": ["a", "b"]}, quantized=[])
-    data = replace(data, cost=estimate(data.graph, load_target(data.target), data.spike_rates))
+    data = report_data(spike_rates={"lif1": 0.31}, answers={"class_names": ["a", "b"]}, quantized=[], certificates=[])
+    integer = random_weights(data.graph, 0)
+    integer.weights["conv2.shift"][...] = -2  # which costs time, so that a page without it would differ
+    cost = estimate(data.graph, load_target(data.target), data.spike_rates, shifted=integer.shifted_left)
+    data = replace(data, cost=cost)
     with open_run(tmp_path / "run", {}) as folder:
         with pytest.raises(RunError, match="has no report to write again"):
             read_page(folder.path)
-        keep_page(folder.path, data, data.graph)
+        keep_page(folder.path, data, integer)
     assert read_page(folder.path) == data
     kept = json.loads((folder.path / PAGE_FILE).read_text())
     (folder.path / PAGE_FILE).write_text(json.dumps(kept | {"aura": 1}))
@@ -455,3 +459,33 @@ def test_the_most_interesting_trials_have_layers(monkeypatch: pytest.MonkeyPatch
     assert trained | {rows[0]["genotype"]} < set(details["layers"])
     assert (len(trained), len(details["layers"])) == (10, 12)
     assert len(details["cells"]) == 40
+
+
+def test_a_certificate_in_the_folder_is_shown() -> None:
+    row = {
+        **{f"{rung}_{what}": 5 for rung in ("host", "chip") for what in ("images", "identical")},
+        **{"target": "nrf52840", "difference": None, "qemu_images": 0, "qemu_identical": 0},
+        **{"flash_bytes": 8 * 1024, "flash_budget_bytes": 32 * 1024, "ram_bytes": 512, "ram_budget_bytes": 16 * 1024},
+        **{
+            "latency_ms_low": 298.2,
+            "latency_ms_high": 423.6,
+            "energy_core_uj_low": 3198.4,
+            "energy_core_uj_high": 4440.0,
+        },
+    }
+    text = Page(render_report(report_data(certificates=[row]))).text
+    shown = "fits, all bits equal 5 of 5 5 of 5 not run 8.0 of 32 KB 0.5 of 16 KB 298 to 424 3,200 to 4,440"
+    assert shown in text
+    assert "Verification" not in Page(render_report(report_data())).text
+
+
+def test_the_energy_of_the_chip_comes_first_where_it_is_known() -> None:
+    graph = small_graph()
+    cost = estimate(graph, load_target("nrf52840"), {})
+    known = figures(report_data(cost=cost, budget=Budget(energy_nj=900)))
+    assert [one.label for one in known[3:6]] == ["Energy", "Energy at 45 nm", "Latency"]
+    cycles = 1.45 * cost.instructions
+    assert known[3].value.endswith(f" to {float(f'{cycles * 156e-6:.3g}'):g}")
+    assert known[3].unit == "µJ"
+    assert known[4].note == "of operations alone; limit 900 nJ"
+    assert figures(report_data())[3].value == "unknown"

@@ -157,8 +157,9 @@ def verify(
 
     Raises TargetError when the image does not fit, and MissingTool without a cross compiler and an emulator.
     """
-    budgets = {"flash_bytes": bytes_or_none(flash), "ram_bytes": bytes_or_none(ram)}
-    return verify_run(_path(run), target, **budgets, images=images, setting=quantized)[0]
+    limits = bytes_or_none(flash), bytes_or_none(ram)
+    found = verify_run(_path(run), target, flash_bytes=limits[0], ram_bytes=limits[1], images=images, setting=quantized)
+    return found[0]
 
 
 def export(run: Run, out: Path | str, *, to: str = "c", quantized: str | None = None) -> Path:

@@ -105,6 +105,11 @@ class IntegerModel:
     def _repr_html_(self) -> str:
         return _arrays_table("IntegerModel", self.weights)
 
+    @property
+    def shifted_left(self) -> frozenset[str]:
+        """The layers whose sum is shifted to the left."""
+        return frozenset(name for name in self.graph.layers if self.weights.get(f"{name}.shift", 0) < 0)
+
     def shifts(self, name: str) -> tuple[int, int]:
         """By how many bits a layer's sum is shifted (left, right); at least one of them is 0."""
         shift = int(self.weights[f"{name}.shift"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from spikenas.cost.budget import Budget
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import for_target
 from spikenas.cost.target import Target, load_target
+from spikenas.cost.words import time_and_energy
 from spikenas.data.datasets import Dataset, dataset_of
 from spikenas.errors import NothingFits
 from spikenas.graph import Graph, Lif
@@ -36,6 +37,7 @@ from spikenas.run.integer_predict import predict_integers
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
+from spikenas.run.report_certificates import read_certificates
 from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
 from spikenas.run.store import RunStore, open_study
@@ -70,6 +72,8 @@ class RunSummary:
     seed: int
     seconds: Mapping[str, float]
     report: Path
+    class_names: tuple[str, ...] = ()
+    spike_rates: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -84,8 +88,7 @@ class RunSummary:
             ("test accuracy, integer", f"{100 * self.integer_accuracy:.2f}%"),
             ("flash", f"{self.cost.flash_bytes:,} of {limits.flash_bytes:,} bytes"),
             ("RAM", f"{self.cost.ram_bytes:,} of {limits.ram_bytes:,} bytes"),
-            ("energy", f"{self.cost.energy_nj:,.0f} nJ"),
-            ("latency", f"{self.cost.latency_ms:,.1f} ms"),
+            *time_and_energy(self.cost),
             ("report", self.report),
         ]
         return html_table(rows, title=f"{self.genotype} for {self.data} on {self.target}")
@@ -172,6 +175,7 @@ def run(
             judged.spike_rates,
             flash_bytes=budget.flash_bytes,
             ram_bytes=budget.ram_bytes,
+            shifted=integer.shifted_left,
         )
         observer.message(why_kernels(cost, integer.graph, target, budget))
         summary = RunSummary(
@@ -193,6 +197,8 @@ def run(
             seed=settings.seed,
             seconds=store.stages(),
             report=folder.report,
+            class_names=dataset.class_names,
+            spike_rates=judged.spike_rates,
         )
         observer.stage("report", str(folder.report))
         _write(folder, settings, summary, trials, graph, integer, judged.spike_rates, looked)
@@ -277,7 +283,8 @@ def _write(
         train_command=command_line(settings_of_any(repeated), Path("OUT")) if trials else "",
         answers=answers,
         quantized=read_quantized(folder.path),
+        certificates=read_certificates(folder.path),
     )
-    keep_page(folder.path, page, integer.graph)
+    keep_page(folder.path, page, integer)
     write_report(page, folder.report)
     write_json(folder.summary, plain(summary))

@@ -12,6 +12,7 @@ from spikenas.cost.budget import format_bytes, parse_bytes
 from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.neuromorphic import Assignment, for_target
 from spikenas.cost.target import DEFAULT_TARGET, TARGETS, load_target
+from spikenas.cost.words import time_and_energy
 from spikenas.errors import InputError
 from spikenas.space.samples import frames_of
 from spikenas.space.space import SPACES, load_space
@@ -113,16 +114,19 @@ def _print_cost(cost: Cost, parameters: int) -> None:
     if cost.assignment:
         return _print_assignment(cost, cost.assignment, parameters)
     peak = cost.plan.peak_step
-    print(f"parameters {parameters:,}")
-    print(f"flash      {cost.flash_bytes:,} bytes ({format_bytes(cost.flash_bytes)})")
+    print(f"parameters    {parameters:,}")
+    print(f"flash         {cost.flash_bytes:,} bytes ({format_bytes(cost.flash_bytes)})")
     print(
-        f"RAM        {cost.ram_bytes:,} bytes ({format_bytes(cost.ram_bytes)}): arena {cost.plan.arena_bytes:,}, "
+        f"RAM           {cost.ram_bytes:,} bytes ({format_bytes(cost.ram_bytes)}): arena {cost.plan.arena_bytes:,}, "
         f"stack {cost.plan.stack_bytes:,}; it peaks while computing {peak.node}"
     )
-    print(
-        f"energy     {cost.energy_nj:,.0f} nJ per inference at 45 nm: {cost.synops:,.0f} synops, {cost.macs:,.0f} MACs"
-    )
-    print(f"latency    about {cost.latency_ms:,.1f} ms estimated (upper end), {cost.instructions:,.0f} instructions")
+    print(f"operations    {cost.synops:,.0f} synops, {cost.macs:,.0f} MACs, {cost.instructions:,.0f} instructions")
+    _print_time_and_energy(cost)
+
+
+def _print_time_and_energy(cost: Cost) -> None:
+    for name, words in time_and_energy(cost):
+        print(f"{name:<14}{words}")
 
 
 def _title(cost: Cost) -> str:
@@ -133,10 +137,11 @@ def _title(cost: Cost) -> str:
 
 def _print_assignment(cost: Cost, assignment: Assignment, parameters: int) -> None:
     """Which core holds which layer, or why none can."""
-    print(f"parameters {parameters:,}")
-    print(f"energy     {cost.energy_nj:,.0f} nJ per inference at 45 nm: {cost.synops:,.0f} synops")
+    print(f"parameters    {parameters:,}")
+    print(f"operations    {cost.synops:,.0f} synops")
+    _print_time_and_energy(cost)
     for refusal in assignment.refusals:
-        print(f"refused    {refusal}")
+        print(f"refused       {refusal}")
     if assignment.refusals:
         return
     rows = [

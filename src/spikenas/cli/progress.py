@@ -106,6 +106,13 @@ class RunProgress:
         if not done or self._due():
             self._draw(done, total, what, "")
 
+    def rung(self, name: str, done: int, images: int) -> None:
+        """A rung of a verification: a bar, or a line at its beginning."""
+        if not done and not self.console.is_terminal:
+            self.message(f"{name}: {images:,} to do")
+        elif not done or self._due():
+            self._draw(done, images, name, "")
+
     def _due(self, seconds: float = REDRAW_SECONDS) -> bool:
         return time.monotonic() - self.drawn > seconds
 

@@ -10,6 +10,7 @@ import typer
 from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import RunTargetOption
 from spikenas.cost.budget import parse_bytes
+from spikenas.cost.words import chip_uj, latency_ms
 from spikenas.errors import InputError
 from spikenas.run.artifacts import plain
 
@@ -70,11 +71,16 @@ def _change(lost: float) -> str:
 
 
 def _print(result: Quantized) -> None:
+    energy = chip_uj(result)
     rows = [
         ["bits", ", ".join(f"{name} {bits}" for name, bits in result.bits.items())],
         ["membranes", ", ".join(f"{name} {bits}" for name, bits in result.membranes.items())],
         ["flash", f"{result.flash_bytes:,} bytes, {result.kernels} kernels"],
         ["RAM", f"{result.ram_bytes:,} bytes"],
+        ["latency", f"{latency_ms(result)} ms per inference on {result.target}, estimated"],
+        ["energy", f"{energy} uJ per inference, estimated"]
+        if energy
+        else ["energy, 45 nm", f"{result.energy_nj:,.0f} nJ"],
         ["test accuracy, float", f"{100 * result.float_accuracy:.2f}%"],
         [
             "test accuracy, integer",

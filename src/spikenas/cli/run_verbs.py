@@ -12,6 +12,7 @@ import typer
 from spikenas.cli.output import JsonOption, print_json, print_table
 from spikenas.cli.search_options import DataOption, MinutesOption, SearchOptions, with_search_options
 from spikenas.cost.budget import format_bytes
+from spikenas.cost.words import time_and_energy
 from spikenas.errors import NothingFits
 
 if TYPE_CHECKING:
@@ -75,9 +76,8 @@ def _print_summary(summary: RunSummary, out: Path) -> None:
         ["test accuracy, integer", f"{100 * summary.integer_accuracy:.2f}%"],
         ["flash", _against(cost.flash_bytes, budget.flash_bytes)],
         ["RAM", _against(cost.ram_bytes, budget.ram_bytes)],
-        ["synops, MACs", f"{cost.synops:,.0f}, {cost.macs:,.0f} per inference (estimated from spike rates)"],
-        ["energy", f"{cost.energy_nj:,.0f} nJ per inference (45 nm operations)"],
-        ["latency", f"about {cost.latency_ms:,.1f} ms on {summary.target} (estimated, upper end)"],
+        ["synops, MACs", f"{cost.synops:,.0f}, {cost.macs:,.0f} per inference ({SYNOPS_ARE})"],
+        *map(list, time_and_energy(cost)),
         ["spike rate", f"{100 * summary.spike_rate:.1f}%"],
         ["seconds", ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary.seconds.items())],
     ]
@@ -98,6 +98,7 @@ def _print_summary(summary: RunSummary, out: Path) -> None:
 
 SLOW_MS = 200
 """for an inference, which a search does not mind where nobody limits it"""
+SYNOPS_ARE = "estimated from spike rates as if no window crossed a border, so some percent high; evaluate counts them"
 ROUNDING_HURTS = 0.02
 """of accuracy lost to integers; training with rounded weights brings most of it back"""
 

@@ -58,8 +58,12 @@ SettingOption = Annotated[
 RunTargetOption = Annotated[str | None, typer.Option("--target", help="Device; default the run's.", **DEVICE)]
 FlashOption = Annotated[str | None, typer.Option("--flash", help="Flash budget, such as 32KB. Default: the target's.")]
 RamOption = Annotated[str | None, typer.Option("--ram", help="RAM budget, such as 16KB. Default: the target's.")]
-EnergyOption = Annotated[float | None, typer.Option("--energy", help="Limit in nJ per inference, at 45 nm.")]
-LatencyOption = Annotated[float | None, typer.Option("--latency", help="Limit in ms per inference, estimated.")]
+EnergyOption = Annotated[
+    float | None, typer.Option("--energy", help="Limit in nJ per inference, of operations alone at 45 nm.")
+]
+LatencyOption = Annotated[
+    float | None, typer.Option("--latency", help="Limit in ms per inference, on the upper end of the estimate.")
+]
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="Train for as many epochs as fit into so many minutes here.")
 ]

@@ -22,9 +22,10 @@ from spikenas.cli.search_options import (
     MinutesOption,
     bytes_or_none,
 )
+from spikenas.cost.words import chip_uj, latency_ms
 
 if TYPE_CHECKING:
-    from spikenas.run.evaluation import RunEvaluation
+    from spikenas.run.evaluation import RunEvaluation, TargetCost
 
 SHARE: dict[str, Any] = {"min": 0.0, "max": 1.0}
 
@@ -159,8 +160,13 @@ def _print_evaluation(found: RunEvaluation) -> None:
     names = found.class_names
     confusion = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, found.confusion, strict=True)]
     print_table("Integer network: true class by row, answer by column", ["", *names], confusion)
-    targets = [
-        [name, *(["", "", cost.refusal] if cost.refusal else [f"{cost.energy_nj:,.0f}", f"{cost.latency_ms:,.1f}", ""])]
-        for name, cost in found.targets.items()
-    ]
-    print_table("Per inference", ["target", "nJ (45 nm operations)", "ms, about", "refused"], targets)
+    targets = [[name, *_on_target(cost), cost.refusal] for name, cost in found.targets.items()]
+    columns = ["target", "uJ on the chip", "ms", "nJ, 45 nm operations", "refused"]
+    print_table("Per inference, estimated", columns, targets)
+
+
+def _on_target(cost: TargetCost) -> list[str]:
+    if cost.refusal:
+        return ["", "", ""]
+    latency = latency_ms(cost) if cost.latency_ms else ""
+    return [chip_uj(cost), latency, f"{cost.energy_nj:,.0f}"]

@@ -30,10 +30,14 @@ def verify(
 
     Example: `spikenas verify runs/demo --target stm32f746`
     """
+    from spikenas.cli.progress import RunProgress
+    from spikenas.run.report_again import refresh_report
     from spikenas.run.verification import verify_run
 
     budgets = {"flash_bytes": bytes_or_none(flash), "ram_bytes": bytes_or_none(ram)}
-    certificate, path = verify_run(run, target, **budgets, images=images, setting=quantized)
+    with RunProgress() as told:
+        certificate, path = verify_run(run, target, **budgets, images=images, setting=quantized, progress=told.rung)
+    refresh_report(run)
     if as_json:
         print_json(certificate)
     else:

@@ -7,13 +7,13 @@ counts effective MACs and ACs (Yik et al., arXiv 2304.04640).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
 from spikenas.cost.energy import operations_nj
 from spikenas.cost.flash import code_bytes, constant_bytes
-from spikenas.cost.latency import core_kind, image_work, instructions, latency_ms, step_work
+from spikenas.cost.latency import core_kind, cycles, image_work, instructions, step_work
 from spikenas.cost.memory import SCRATCH, Kernels, MemoryPlan, plan_memory
 from spikenas.cost.neuromorphic import Assignment, assign
 from spikenas.cost.steps import groups, stored_nodes
@@ -47,7 +47,11 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A network's cost for one inference; ``latency_ms`` and ``energy_nj`` are estimates (see their modules).
+    """A network's cost for one inference; instructions, latency and energies are estimates (see their modules).
+
+    ``latency_ms`` is the upper end of what it may take, so that a limit on it is kept, ``latency_ms_low`` the lower
+    one. ``energy_nj`` is that of its operations alone at 45 nm; ``energy_core_uj_*`` are the chip's, the same cycles at
+    its data-sheet current, None where the target has no such figure.
 
     On a neuromorphic chip flash and RAM are the memory for weights and for neurons that its cores would have to have,
     ``assignment`` says which core holds which layer, and there are no instructions and no latency to predict.
@@ -63,6 +67,9 @@ class Cost:
     latency_ms: float
     layers: tuple[LayerCost, ...] = field(repr=False)
     plan: MemoryPlan = field(repr=False)
+    latency_ms_low: float = 0
+    energy_core_uj_low: float | None = None
+    energy_core_uj_high: float | None = None
     assignment: Assignment | None = field(default=None, repr=False)
 
     def _repr_html_(self) -> str:
@@ -83,9 +90,11 @@ def estimate(
     flash_bytes: int | None = None,
     ram_bytes: int | None = None,
     kernels: Kernels | None = None,
+    shifted: Collection[str] = (),
 ) -> Cost:
     """The cost of ``graph`` on ``target``; ``spike_rates``: mean spikes per neuron and step, by Lif node.
 
+    ``shifted``: the layers whose sums are shifted to the left, which takes longer: a model's ``shifted_left``.
     The kernels are the fast ones; where these break ``flash_bytes`` or ``ram_bytes`` (None: all that the target has)
     and there is less than COMPACT_BELOW of flash, the compact ones, which take several times as long. ``kernels``
     overrides that.
@@ -94,15 +103,17 @@ def estimate(
     if target.cores:
         return _on_cores(graph, target, spike_rates or {})
     if kernels is not None:
-        return _estimate(graph, target, spike_rates or {}, kernels)
-    fast = _estimate(graph, target, spike_rates or {}, Kernels.FAST)
+        return _estimate(graph, target, spike_rates or {}, kernels, shifted)
+    fast = _estimate(graph, target, spike_rates or {}, Kernels.FAST, shifted)
     limits = flash_bytes or target.flash_bytes, ram_bytes or target.ram_bytes
     if limits[0] >= COMPACT_BELOW or (fast.flash_bytes <= limits[0] and fast.ram_bytes <= limits[1]):
         return fast
-    return _estimate(graph, target, spike_rates or {}, Kernels.COMPACT)
+    return _estimate(graph, target, spike_rates or {}, Kernels.COMPACT, shifted)
 
 
-def _estimate(graph: Graph, target: Target, spike_rates: Mapping[str, float], kernels: Kernels) -> Cost:
+def _estimate(
+    graph: Graph, target: Target, spike_rates: Mapping[str, float], kernels: Kernels, shifted: Collection[str]
+) -> Cost:
     plan = plan_memory(graph, kernels)
     rates = _output_rates(graph, spike_rates)
     stored = stored_nodes(graph)
@@ -120,10 +131,13 @@ def _estimate(graph: Graph, target: Target, spike_rates: Mapping[str, float], ke
     }
     total = total_flash, plan.ram_bytes
     layers = tuple(_layer_cost(graph, node.name, rates, own[node.name], total) for node in graph.nodes)
-    executed = sum(
-        (step_work(graph, *pair, plan, rates) for pair in zip(plan.steps, work, strict=True)),
+    done = sum(
+        (step_work(graph, *pair, plan, rates, shifted) for pair in zip(plan.steps, work, strict=True)),
         image_work(graph),
     )
+    executed = instructions(done, target, kernels)
+    low, high = cycles(executed)
+    picojoules = target.picojoules_per_cycle
     return Cost(
         target=target.name,
         flash_bytes=total_flash,
@@ -131,10 +145,13 @@ def _estimate(graph: Graph, target: Target, spike_rates: Mapping[str, float], ke
         macs=sum(layer.macs for layer in layers),
         synops=sum(layer.synops for layer in layers),
         energy_nj=sum(layer.energy_nj for layer in layers),
-        instructions=instructions(executed, target, kernels),
-        latency_ms=latency_ms(executed, target, kernels),
+        instructions=executed,
+        latency_ms=1000 * high / target.clock_hz,
         layers=(*layers, LayerCost(CODE_ROW, "code", (), 0, code, 0, 0, 0, 0, 0)),
         plan=plan,
+        latency_ms_low=1000 * low / target.clock_hz,
+        energy_core_uj_low=None if picojoules is None else low * picojoules * 1e-6,
+        energy_core_uj_high=None if picojoules is None else high * picojoules * 1e-6,
     )
 
 

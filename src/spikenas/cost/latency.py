@@ -8,7 +8,7 @@ to the instructions that emulated cores executed, step by step, on random networ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from math import prod
 
@@ -35,7 +35,7 @@ class Work:
     ``words_4``, ``words_2``: words of weights added, by bits. ``sum_words``: words of sums opened and closed,
     ``wide_words`` those of 32-bit sums. ``macs``, ``patched``: multiplications of real values, and values copied
     for them. ``single``: weights added one by one. ``skipped``, ``pooled``: real values added as they are, or through
-    windows.
+    windows. ``averaged``: channels of such windows. ``moved``: sums that rows shifted to the left are added to.
     ``wide``: 32-bit sums. ``neurons``: updates of 16-bit membranes without a norm; ``slow_neurons``: all others.
     ``pixels``: of the image, loaded.
 
@@ -62,6 +62,8 @@ class Work:
     single: float = 0
     skipped: float = 0
     pooled: float = 0
+    averaged: float = 0
+    moved: float = 0
     wide: float = 0
     neurons: float = 0
     slow_neurons: float = 0
@@ -79,19 +81,19 @@ class Work:
 PRICES: dict[Kernels, dict[str, Work]] = {
     Kernels.FAST: {
         "dsp": Work(
-            plain_runs=109, runs=102, terms=206, units=17.2, tap_units=42, events=6.17, passes=3.54, words_8=2.28,
-            words_4=7.5, words_2=10.3, wide_words=49, macs=1.25, patched=7.97, single=38, pooled=24, wide=13.6,
-            neurons=11.1, slow_neurons=30, pixels=9.55,
+            plain_runs=115, runs=112, terms=198, units=20.1, tap_units=45.4, events=5.1, passes=4.01, words_8=2.07,
+            words_4=6.91, words_2=9.72, sum_words=14, wide_words=44.2, macs=1.27, patched=7.7, single=40.4,
+            pooled=14.9, averaged=53.4, moved=19.1, wide=15.6, neurons=10, slow_neurons=27.3, pixels=9.55,
         ),
         "thumb1": Work(
-            plain_runs=120, runs=60, terms=292, units=28, tap_units=63, events=9.21, words_8=15.2, words_4=21,
-            words_2=24, sum_words=25, wide_words=111, macs=6.54, patched=13.8, single=63, pooled=41, wide=14.3,
-            neurons=42, slow_neurons=54, pixels=13.3,
+            plain_runs=118, runs=97.4, terms=266, units=34.5, tap_units=69.9, events=8.5, words_8=15.1, words_4=20.9,
+            words_2=23.3, sum_words=41.5, wide_words=87.2, macs=6.56, patched=13.7, single=60.9, pooled=22.8,
+            averaged=111, moved=27.5, wide=17.3, neurons=39.6, slow_neurons=49.9, pixels=13.3,
         ),
         "riscv": Work(
-            plain_runs=137, runs=135, terms=231, units=12, tap_units=47, events=14.8, passes=4.48, words_8=5.59,
-            words_4=9.08, words_2=13.8, sum_words=22, wide_words=100, macs=4.18, patched=9.6, single=43, pooled=21,
-            wide=13.3, neurons=25, slow_neurons=25, pixels=9.59,
+            plain_runs=114, runs=113, terms=234, units=12.7, tap_units=53.6, events=13.5, passes=4.94, words_8=5.55,
+            words_4=8.71, words_2=13, sum_words=38.8, wide_words=111, macs=4.23, patched=9.31, single=43.5,
+            pooled=12.6, averaged=52.6, moved=26, wide=14.3, neurons=23.6, slow_neurons=24.5, pixels=9.59,
         ),
     },
     Kernels.COMPACT: {
@@ -124,13 +126,23 @@ def instructions(work: Work, target: Target, kernels: Kernels) -> float:
     return float(sum(getattr(price, f.name) * getattr(work, f.name) for f in fields(work)))
 
 
-def latency_ms(work: Work, target: Target, kernels: Kernels) -> float:
-    """Milliseconds at the target's clock, the upper end of the range: a limit set on it is kept."""
-    return 1000 * CYCLES_HIGH * instructions(work, target, kernels) / target.clock_hz
+def cycles(executed: float) -> tuple[float, float]:
+    """(least, most) cycles of so many instructions."""
+    return CYCLES_LOW * executed, CYCLES_HIGH * executed
 
 
-def step_work(graph: Graph, step: Step, work: tuple[Group, ...], plan: MemoryPlan, rates: Mapping[str, float]) -> Work:
-    """What a step executes in one inference; ``rates``: mean spikes per neuron and timestep, by Lif node."""
+def step_work(
+    graph: Graph,
+    step: Step,
+    work: tuple[Group, ...],
+    plan: MemoryPlan,
+    rates: Mapping[str, float],
+    shifted: Collection[str] = (),
+) -> Work:
+    """What a step executes in one inference; ``rates``: mean spikes per neuron and timestep, by Lif node.
+
+    ``shifted``: layers whose sums are shifted to the left, see :mod:`spikenas.model`; known once weights are integers.
+    """
     if plan.kernels is Kernels.COMPACT:
         return _compact_work(graph, step, work, plan, rates)
     layer_major = plan.schedule is Schedule.LAYER_MAJOR
@@ -145,7 +157,9 @@ def step_work(graph: Graph, step: Step, work: tuple[Group, ...], plan: MemoryPla
     for group in work:
         times = 1 if layer_major and group.static else t
         for term in group.terms:
-            total += _term_work(graph, group, term, (height, width), rates, is_wide).times(times)
+            total += _term_work(graph, group, term, (height, width), rates, is_wide, group.layer in shifted).times(
+                times
+            )
         if group.layer and (group.vote > 1 or any(term.reading is Reading.DENSE for term in group.terms)):
             total += Work(wide=pixels * channels * group.vote * times)
     if is_wide:
@@ -203,7 +217,13 @@ def _is_wide(graph: Graph, step: Step, work: tuple[Group, ...]) -> bool:
 
 
 def _term_work(
-    graph: Graph, group: Group, term: Term, size: tuple[int, int], rates: Mapping[str, float], is_wide: bool
+    graph: Graph,
+    group: Group,
+    term: Term,
+    size: tuple[int, int],
+    rates: Mapping[str, float],
+    is_wide: bool,
+    is_shifted: bool,
 ) -> Work:
     """Of one timestep."""
     shape = graph.shapes[term.source]
@@ -221,10 +241,13 @@ def _term_work(
         bits = stored_bits(layer.weight_bits) or 8
         words = -(-graph.shapes[group.layer][0] * bits // WORD_BITS)
         base += Work(tap_units=units) if is_tap_by_tap(term, shape) else Work(units=units)
-        base += Work(wide_words=pixels * words) if is_wide else Work(sum_words=pixels * words)
+        if is_shifted:
+            base += Work(moved=pixels * graph.shapes[group.layer][0])
+        else:
+            base += Work(wide_words=pixels * words) if is_wide else Work(sum_words=pixels * words)
         return base + Work(
             events=events,
-            passes=events * _passes(words, bits, is_wide),
+            passes=events * _passes(words, bits, is_wide and not is_shifted),
             words_8=events * words * (bits == 8),
             words_4=events * words * (bits == 4),
             words_2=events * words * (bits == 2),
@@ -235,7 +258,7 @@ def _term_work(
         patched = pixels * term.window.taps * shape[0]
         return base + Work(macs=patched * (graph.shapes[group.layer][0] // groups), patched=patched)
     if term.reading is Reading.POOL:
-        return base + Work(pooled=taps * shape[0])
+        return base + Work(pooled=taps * shape[0], averaged=pixels * shape[0])
     return base + Work(skipped=pixels * term.window.taps * shape[0])
 
 

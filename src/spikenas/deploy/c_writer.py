@@ -1,13 +1,13 @@
 """Writes an integer model as C99: hand-written kernels, generated tables, one static arena, a Makefile.
 
 The kernels in ``runtime/`` hold all logic; what is generated is data: the tables of :mod:`spikenas.deploy.tables`,
-the sizes in ``network.h`` and, if asked for, sample images with the logits that they must give.
+the sizes in ``network.h``, the names of classes, and, if asked for, sample images with the logits that they must give.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from math import prod
 from pathlib import Path
@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from spikenas.cost.memory import Kernels, MemoryPlan, Schedule, plan_memory, plan_schedule
 from spikenas.cost.steps import Reading, Window
-from spikenas.cost.target import Target
 from spikenas.deploy.table_rows import Constant, GroupRow, NeuronRow, StepRow, Tables, TermRow
 from spikenas.deploy.tables import build_tables
 from spikenas.errors import RunError
@@ -40,14 +39,14 @@ def write_firmware(
     folder: Path,
     *,
     samples: npt.NDArray[np.uint8] | None = None,
-    target: Target | None = None,
+    class_names: Sequence[str] = (),
     schedule: Schedule | None = None,
     kernels: Kernels = Kernels.FAST,
 ) -> MemoryPlan:
     """Write the C sources of ``model`` into ``folder``, which must be new or empty; returns the plan they follow.
 
     ``samples``: uint8 images as :func:`spikenas.reference.run` takes them; the first 16 are embedded, with the logits
-    that the reference gives. ``target`` names a device in the README. ``schedule`` overrides the planner's choice;
+    that the reference gives. ``class_names``: by default their numbers. ``schedule`` overrides the planner's choice;
     ``kernels``: see :func:`spikenas.cost.cost.choose_kernels`.
     Raises QuantizeError when the kernels cannot compute a layer, RunError when the folder holds something else.
     """
@@ -61,17 +60,8 @@ def write_firmware(
     (folder / "network.c").write_text(_network(tables, model, plan), encoding="utf-8")
     images = _no_images(model) if samples is None else samples[:SAMPLES_MAX]
     (folder / "samples.h").write_text(_samples(model, images), encoding="utf-8")
-    if target is not None:
-        with (folder / "README.md").open("a", encoding="utf-8") as file:
-            file.write(_fits(target, plan))
+    (folder / "class_names.h").write_text(_class_names(class_names or _numbered(model)), encoding="utf-8")
     return plan
-
-
-def _fits(target: Target, plan: MemoryPlan) -> str:
-    return (
-        f"\nMade for {target.name} ({target.core}, {target.flash_bytes:,} bytes of flash, {target.ram_bytes:,} RAM): "
-        f"the arena takes {plan.arena_bytes:,} bytes, the stack at most {plan.stack_bytes:,}.\n"
-    )
 
 
 def _make_folder(folder: Path) -> None:
@@ -293,6 +283,26 @@ def _name(name: str) -> str:
 def _comment(text: str) -> str:
     """Text that cannot end a comment."""
     return "".join(c if c.isascii() and c.isprintable() and c not in "*\\?" else "_" for c in text)
+
+
+# --- class_names.h ----------------------------------------------------------------------------------------
+
+
+def _numbered(model: IntegerModel) -> list[str]:
+    return [str(number) for number in range(model.graph.shapes[model.graph.output][0])]
+
+
+def _class_names(names: Sequence[str]) -> str:
+    """A table of its own: the network does not read it, so who does not include it has nothing of it in flash."""
+    lines = ",\n".join(f"    {_literal(name)}" for name in names)
+    table = f"static const char *const spikenas_class_names[{len(names)}] = {{\n{lines}}};\n"
+    return f"{_GENERATED}#ifndef SPIKENAS_CLASS_NAMES_H\n#define SPIKENAS_CLASS_NAMES_H\n\n{table}\n#endif\n"
+
+
+def _literal(text: str) -> str:
+    """A C string of the text in UTF-8, in characters that every compiler takes."""
+    plain = (chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
+    return '"' + "".join(plain) + '"'
 
 
 # --- samples.h --------------------------------------------------------------------------------------------

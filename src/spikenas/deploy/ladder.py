@@ -6,6 +6,7 @@ spike and current of every layer and timestep.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,12 @@ from spikenas.model import IntegerModel
 from spikenas.reference import Trace, run
 
 BATCH = 50
+Progress = Callable[[str, int, int], None]
+"""Is told of each rung how many of its images are done: (rung, done, of so many)."""
+
+
+def silent(rung: str, done: int, images: int) -> None:
+    """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,14 @@ class Ladder:
     target: Target
     images: npt.NDArray[np.uint8]
     trace: Trace
+    progress: Progress = silent
 
     def host(self, images: npt.NDArray[np.uint8]) -> HostRung:
         """The host library over ``images``, up to the first batch that has a wrong one."""
         identical = 0
         with host_library(self.model, schedule=self.plan.schedule, kernels=self.plan.kernels) as library:
             for start in range(0, len(images), BATCH):
+                self.progress("host library", start, len(images))
                 batch = images[start : start + BATCH]
                 trace, logits = run(self.model, batch), library.predict(batch)
                 same = (logits == trace.outputs).all(axis=1)
@@ -89,7 +98,9 @@ class Ladder:
         chip.boot()
         difference = self._compare(0, chip.result(self._classes))
         before, identical = chip.counts, 0
+        rung = f"emulated chip, {release.compiler}"
         for number, image in enumerate(self.images):
+            self.progress(rung, number, len(self.images))
             _, logits = chip.classify(image, self._classes)
             wrong = self._compare(number, logits)
             identical += wrong is None
@@ -100,6 +111,7 @@ class Ladder:
 
     def qemu(self, firmware: Path, compiler: str) -> QemuRung:
         """The logits of a second emulator, where it is installed."""
+        self.progress("QEMU", 0, len(self.images))
         ran: QemuRun = run_in_qemu(firmware, self.target, self.plan, self.images, self._classes, compiler=compiler)
         if ran.logits is None:
             return QemuRung(ran.machine, 0, ran.skipped, None)
@@ -138,7 +150,8 @@ class Ladder:
                 found.append(difference)
 
         chip = Chip(image, self.target, probe=seen)
-        for number, pixels in enumerate(self.images):  # noqa: B007, `seen` reads it
+        for number, pixels in enumerate(self.images):
+            self.progress(f"emulated chip, {image.compiler}, value by value", number, len(self.images))
             chip.classify(pixels, self._classes)
             if found:
                 break

@@ -39,6 +39,11 @@ class Core:
     flash_origin: int = 0x08000000
     ram_origin: int = 0x20000000
 
+    @property
+    def program(self) -> str:
+        """The GCC that compiles for it."""
+        return "riscv64-unknown-elf-gcc" if self.gcc[0].startswith("-march") else "arm-none-eabi-gcc"
+
 
 _THUMB = ("-target", "thumb-freestanding-eabi")
 CORES = {
@@ -88,7 +93,7 @@ def compiler_command(compiler: str, core: Core) -> list[str]:
         if not find_spec("ziglang"):
             raise MissingTool("the cross compiler is not installed: pip install 'spikenas[mcu]'")
         return [sys.executable, "-m", "ziglang", "cc", *core.zig, "-fno-sanitize=undefined", "-fno-unwind-tables"]
-    program = "riscv64-unknown-elf-gcc" if core.gcc[0].startswith("-march") else "arm-none-eabi-gcc"
+    program = core.program
     if not shutil.which(program):
         raise MissingTool(
             f"{program} is not installed: apt-get install {CROSS_GCC[program]}, or use the compiler of spikenas[mcu]"

@@ -19,7 +19,7 @@ from spikenas.cost.target import Target
 from spikenas.deploy.c_writer import write_firmware
 from spikenas.deploy.certificate import Certificate
 from spikenas.deploy.compare import Difference
-from spikenas.deploy.ladder import ChipRung, HostRung, Ladder, QemuRung
+from spikenas.deploy.ladder import ChipRung, HostRung, Ladder, Progress, QemuRung, silent
 from spikenas.deploy.toolchain import COMPILERS, Image, build_image, compiler_command, core_of
 from spikenas.errors import InputError, MissingTool, TargetError
 from spikenas.graph import Lif
@@ -40,12 +40,13 @@ def verify(
     compilers: Sequence[str] | None = None,
     schedule: Schedule | None = None,
     kernels: Kernels | None = None,
+    progress: Progress = silent,
 ) -> Certificate:
     """Climb the ladder with ``images`` (uint8, as the reference takes them); ``count`` of them on the emulated chip.
 
     ``flash_bytes``, ``ram_bytes``: budgets for the linker, by default all that the target has. ``compilers``: by
     default the one of spikenas[mcu], and GCC where it is installed; their images must agree. ``kernels``: by default
-    the fast ones if the linker finds room for them, else the compact ones.
+    the fast ones if the linker finds room for them, else the compact ones. ``progress`` is told of every rung.
     Raises TargetError when the image does not fit or faults, MissingTool, QuantizeError.
     """
     if not len(images):
@@ -54,9 +55,10 @@ def verify(
     chosen = _compilers(target) if compilers is None else tuple(compilers)
     with tempfile.TemporaryDirectory(prefix="spikenas-") as name:
         folder = Path(name) / "firmware"
+        progress(f"compile with {' and '.join(chosen)}", 0, len(chosen))
         plan, built = _build(model, folder, target, (flash_bytes, ram_bytes), chosen, schedule, kernels)
         shown = images[:count]
-        ladder = Ladder(model, plan, target, shown, run(model, shown))
+        ladder = Ladder(model, plan, target, shown, run(model, shown), progress)
         host = ladder.host(images)
         chips: list[ChipRung] = []
         for release, probed in built:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,13 @@ class LayerActivity:
 
 @dataclass(frozen=True, slots=True)
 class TargetCost:
-    """Of one inference at the rates that were counted; ``refusal`` says why the target cannot run the network."""
+    """Of one inference at the rates that were counted, as a Cost tells it; ``refusal``: why it cannot run there."""
 
     energy_nj: float
+    latency_ms_low: float
     latency_ms: float
+    energy_core_uj_low: float | None
+    energy_core_uj_high: float | None
     refusal: str = ""
 
 
@@ -73,7 +76,7 @@ def evaluate_run(
         raise InputError(f"split '{split}' is unknown: choose from {', '.join(SPLITS)}")
     folder = read_run(path)
     settings = folder.settings
-    model, integer = load_model(folder.model), load_integer_model(folder.integer_model)
+    model, integer = load_model(folder.finished(folder.model)), load_integer_model(folder.integers())
     source = data or settings.get("data")
     if source is None:
         raise InputError(f"{path}: was not made with a dataset; give --data")
@@ -87,9 +90,18 @@ def evaluate_run(
     network = from_model(model)
     judged, counted = evaluate(network, images), count_operations(network, images)
     answers = predict_integers(integer, images.images).argmax(axis=1)
-    limits = {name: settings.get(name) for name in ("flash_bytes", "ram_bytes")}
     targets = TARGETS if (own := settings.get("target")) is None else {**TARGETS, own: load_target(own)}
-    costs = {name: estimate(integer.graph, target, judged.spike_rates, **limits) for name, target in targets.items()}
+    costs = {
+        name: estimate(
+            integer.graph,
+            target,
+            judged.spike_rates,
+            flash_bytes=settings.get("flash_bytes"),
+            ram_bytes=settings.get("ram_bytes"),
+            shifted=integer.shifted_left,
+        )
+        for name, target in targets.items()
+    }
     layers = [
         LayerActivity(name, judged.spike_rates.get(name), counted.spikes.get(name), counted.synops.get(name))
         for name in model.graph.layers
@@ -121,4 +133,5 @@ def _confusion(labels: Labels, answers: Labels, classes: int) -> Labels:
 
 def _on_target(cost: Cost) -> TargetCost:
     refusals = cost.assignment.refusals if cost.assignment else ()
-    return TargetCost(cost.energy_nj, cost.latency_ms, refusals[0] if refusals else "")
+    same = {item.name: getattr(cost, item.name) for item in fields(TargetCost) if item.name != "refusal"}
+    return TargetCost(**same, refusal=refusals[0] if refusals else "")

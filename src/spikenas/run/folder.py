@@ -27,6 +27,7 @@ INTEGER_FILE = "integer.safetensors"
 LOCK_FILES = {LOCK_FILE, f"{LOCK_FILE}-journal", DRIVER_FILE}
 FRUITLESS = {SETTINGS_FILE, *LOCK_FILES, "weights"}
 """with a study, all that a search which finds nothing leaves"""
+RESULT_FILE = "quantized.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +67,24 @@ class RunFolder:
     def integers(self, setting: str | None = None) -> Path:
         """The run's integer network, or that of a ``setting`` of `spikenas quantize`, by its folder's name.
 
-        Raises RunError for a setting that is not there.
+        Raises RunError for a setting that is not there, and where training has not come to its end.
         """
         if setting is None:
-            return self.integer_model
+            return self.finished(self.integer_model)
         model = self.quantized / setting / INTEGER_FILE
         if not model.is_file():
             there = sorted(path.parent.name for path in self.quantized.glob(f"*/{INTEGER_FILE}"))
             known = f"there are {', '.join(there)}" if there else f"make some with: spikenas quantize {self.path}"
             raise RunError(f"{self.path}: was not quantized as '{setting}'; {known}")
+        return model
+
+    def finished(self, model: Path) -> Path:
+        """``model``, a file that a run leaves at its end. Raises RunError where that has not come."""
+        if not model.is_file():
+            raise RunError(
+                f"{self.path}: training is not finished; repeat the command of the run and it goes on (of a search, "
+                f"spikenas train {self.path} trains the best)"
+            )
         return model
 
     @property

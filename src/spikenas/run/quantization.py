@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from spikenas.cost.budget import Budget, format_bytes
 from spikenas.cost.cost import estimate
@@ -23,7 +24,7 @@ from spikenas.data.split import thin
 from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
-from spikenas.run.folder import INTEGER_FILE, RunFolder, open_run, read_run
+from spikenas.run.folder import INTEGER_FILE, RESULT_FILE, RunFolder, open_run, read_run
 from spikenas.run.integer_predict import predict_integers
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
@@ -42,11 +43,12 @@ from spikenas.snn.qat import fine_tune, qat_config
 from spikenas.snn.quantize import quantize
 from spikenas.snn.ranges import MembraneRange, WeightRange, choose_widths, membrane_ranges, weight_ranges
 from spikenas.snn.sensitivity import SENSITIVITY_IMAGES, Sensitivity, noise_table, sensitivities
+from spikenas.snn.spike_record import record_spikes
 
 CALIBRATION_IMAGES = 1000
 FLIP_IMAGES = 200
+RECORDED_AT_ONCE = 50
 AUTO = "auto"
-RESULT_FILE = "quantized.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Quantized:
     """A network at some bits: figures over the whole test set, of the integer network.
 
     ``flips``: share of spikes that differ from the float network's, layer by layer, given equal inputs (of the weights
-    that were quantized, so after any fine-tuning).
+    that were quantized, so after any fine-tuning). Time and energies: as a Cost has them, at the spike rates of
+    calibration images.
     """
 
     label: str
@@ -107,6 +110,11 @@ class Quantized:
     weights: tuple[WeightRange, ...]
     membrane_ranges: tuple[MembraneRange, ...]
     model: Path
+    energy_nj: float
+    latency_ms_low: float
+    latency_ms: float
+    energy_core_uj_low: float | None
+    energy_core_uj_high: float | None
 
     @property
     def points_lost(self) -> float:
@@ -181,7 +189,14 @@ def quantize_model(
     observer.step(0, 3, "integer network")
     integer = quantize(wanted, calibration, grid=grid)
     hits = predict_integers(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
-    cost = estimate(integer.graph, target, flash_bytes=budget.flash_bytes, ram_bytes=budget.ram_bytes)
+    cost = estimate(
+        integer.graph,
+        target,
+        _spike_rates(integer, calibration[:FLIP_IMAGES]),
+        flash_bytes=budget.flash_bytes,
+        ram_bytes=budget.ram_bytes,
+        shifted=integer.shifted_left,
+    )
     observer.step(1, 3, "changed spikes")
     flips = flipped_spikes(wanted, integer, calibration[:FLIP_IMAGES])
     observer.step(2, 3, "ranges")
@@ -202,8 +217,23 @@ def quantize_model(
         weights=tuple(weight_ranges(integer)),
         membrane_ranges=tuple(membrane_ranges(integer, calibration)),
         model=Path(INTEGER_FILE),
+        energy_nj=cost.energy_nj,
+        latency_ms_low=cost.latency_ms_low,
+        latency_ms=cost.latency_ms,
+        energy_core_uj_low=cost.energy_core_uj_low,
+        energy_core_uj_high=cost.energy_core_uj_high,
     )
     return result, integer
+
+
+def _spike_rates(integer: IntegerModel, images: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """Mean spikes per neuron and step on ``images``, by Lif."""
+    rates: dict[str, float] = {}
+    for start in range(0, len(images), RECORDED_AT_ONCE):
+        part = images[start : start + RECORDED_AT_ONCE]
+        for name, spikes in record_spikes(integer, part)[1].items():
+            rates[name] = rates.get(name, 0.0) + float(spikes.mean()) * len(part) / len(images)
+    return rates
 
 
 def read_quantized(run: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from spikenas.run.report_answers import answers_section
 from spikenas.run.report_bits import bits_section
 from spikenas.run.report_budget import budget_bars
 from spikenas.run.report_cells import blocks
+from spikenas.run.report_certificates import proofs
 from spikenas.run.report_charts import curve_charts
 from spikenas.run.report_data import ReportData
 from spikenas.run.report_drawing import drawings
@@ -60,6 +61,7 @@ def render_report(data: ReportData) -> str:
         scatter=scatter,
         bits=bits,
         answers=answers,
+        certificates=proofs(data),
         layers=_table(data.cost),
     )
 

@@ -11,29 +11,33 @@ from spikenas.cost.budget import Budget
 from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
 from spikenas.errors import InputError, RunError
-from spikenas.graph import Graph, from_json, to_json
+from spikenas.graph import from_json, to_json
+from spikenas.model import IntegerModel
 from spikenas.run.artifacts import plain, read_json, write_json
 from spikenas.run.folder import read_run
 from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
+from spikenas.run.report_certificates import read_certificates
 from spikenas.run.report_compare import Compared, write_comparison
 from spikenas.run.sameness import flat
 
 PAGE_FILE = "page.json"
-MADE = ("cost", "graph", "quantized")
+SHIFTED = "shifted_left"
+MADE = ("cost", "graph", "quantized", "certificates")
 """Fields that are not kept as they are: made again from others, or read where they grow."""
 
 
-def keep_page(run: Path, data: ReportData, integer_graph: Graph) -> None:
-    """Keep what the report was made of; its cost came from ``integer_graph`` and its ``spike_rates``."""
+def keep_page(run: Path, data: ReportData, integer: IntegerModel) -> None:
+    """Keep what the report was made of; its cost came from the ``integer`` network and its ``spike_rates``."""
     values: dict[str, Any] = {
         item.name: plain(getattr(data, item.name)) for item in fields(data) if item.name not in MADE
     }
-    write_json(run / PAGE_FILE, values | {"graph": to_json(data.graph), "integer_graph": to_json(integer_graph)})
+    values |= {"graph": to_json(data.graph), "integer_graph": to_json(integer.graph)}
+    write_json(run / PAGE_FILE, values | {SHIFTED: sorted(integer.shifted_left)})
 
 
 def read_page(run: Path) -> ReportData:
-    """What the report of ``run`` shows, with what ``spikenas quantize`` has found since.
+    """What the report of ``run`` shows, with what ``spikenas quantize`` and ``verify`` have found since.
 
     Raises RunError when ``run`` is no run, or one that has not come to its end.
     """
@@ -41,14 +45,20 @@ def read_page(run: Path) -> ReportData:
     if not (run / PAGE_FILE).is_file():
         raise RunError(f"{run}: has no report to write again; `spikenas run` and `spikenas train` end with one")
     values = dict(read_json(run / PAGE_FILE))
-    if unknown := sorted(values.keys() - {"integer_graph", *(item.name for item in fields(ReportData))}):
+    if unknown := sorted(values.keys() - {"integer_graph", SHIFTED, *(item.name for item in fields(ReportData))}):
         raise RunError(f"{run / PAGE_FILE}: {unknown[0]!r} is unknown: another version of spikenas wrote it")
     integer = from_json(values.pop("integer_graph"))
     budget, target = Budget(**values["budget"]), load_target(values["target"])
-    rates = values.get("spike_rates")
-    cost = estimate(integer, target, rates, flash_bytes=budget.flash_bytes, ram_bytes=budget.ram_bytes)
+    cost = estimate(
+        integer,
+        target,
+        values.get("spike_rates"),
+        flash_bytes=budget.flash_bytes,
+        ram_bytes=budget.ram_bytes,
+        shifted=values.pop(SHIFTED, ()),
+    )
     values |= {"graph": from_json(values["graph"]), "budget": budget, "cost": cost}
-    return replace(ReportData(**values), quantized=read_quantized(folder.path))
+    return replace(ReportData(**values), quantized=read_quantized(folder.path), certificates=read_certificates(run))
 
 
 def rewrite_report(run: Path) -> Path:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter
 
-from spikenas.run.report_charts import BLUE, GREY, ORANGE, Chart, chart, plain_figure
+from spikenas.cost.words import spanned
+from spikenas.run.report_charts import BLUE, GREY, ORANGE, Chart, chart, plain_figure, share_range
 from spikenas.run.report_data import ReportData, Row
 
 BAR_HEIGHT, BAR_WIDTH = 28, 4  # of a histogram's bars, in pixels
@@ -25,6 +26,8 @@ class Setting:
     accuracy: float
     points_lost: float
     flips: float
+    latency: str
+    energy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,14 @@ def _setting(row: Row) -> Setting:
         accuracy=row["integer_accuracy"],
         points_lost=row["points_lost"],
         flips=sum(row["flips"].values()) / max(1, len(row["flips"])),
+        latency=_spanned(row.get("latency_ms_low"), row.get("latency_ms")),
+        energy=_spanned(row.get("energy_core_uj_low"), row.get("energy_core_uj_high")),
     )
+
+
+def _spanned(low: float | None, high: float | None) -> str:
+    """Both ends; empty where a figure is not known, or of a setting of before."""
+    return "" if low is None or high is None else spanned(low, high)
 
 
 def _listed(bits: Sequence[int]) -> str:
@@ -101,7 +111,8 @@ def _chart(rows: Sequence[Row]) -> Chart:
     plot = plain_figure("accuracy_by_bits", 260, toolbar_location=None, x_axis_label="flash, KB")
     plot.yaxis.formatter = NumeralTickFormatter(format="0.0%")
     plot.xaxis.ticker.desired_num_ticks = 5
-    plot.x_range.range_padding, plot.y_range.range_padding = 0.2, 0.3  # room for the labels
+    plot.x_range.range_padding = 0.2  # room for the labels
+    plot.y_range = share_range([row["integer_accuracy"] for row in rows])
     legend = []
     for tuned, words, color in ((False, "after training", BLUE), (True, "trained on with rounded weights", ORANGE)):
         chosen = [row for row in rows if bool(row["qat_epochs"]) is tuned]

@@ -93,6 +93,8 @@ def curve_chart(name: str, title: str, rows: Sequence[Row], lines: list[tuple[st
     plot = plain_figure(f"curve-{name}", 210, toolbar_location=None, x_axis_label="epoch")
     plot.yaxis.formatter = NumeralTickFormatter(format=form)
     plot.yaxis.ticker.desired_num_ticks = 4
+    if form.endswith("%"):
+        plot.y_range = share_range([row[key] for row in rows for key, _, _ in lines if row.get(key) is not None])
     plot.xaxis.ticker.desired_num_ticks = 5
     plot.xaxis.ticker.mantissas = [1, 2, 5]
     plot.xaxis.ticker.min_interval = 1
@@ -106,6 +108,17 @@ def curve_chart(name: str, title: str, rows: Sequence[Row], lines: list[tuple[st
         CrosshairTool(overlay=Span(dimension="height", line_color=GREY, line_width=1, line_alpha=0.6)),
     )
     return chart(f"curve-{name}", title, plot, [(words, color) for _, words, color in lines])
+
+
+def share_range(shares: Sequence[float]) -> Range1d:
+    """An axis for shares, of a single one too: a little more than they span, and nothing below 0 or above 100%.
+
+    >>> share_range([0.99]).start, share_range([0.99]).end
+    (0.97, 1)
+    """
+    low, high = min(shares, default=0.0), max(shares, default=1.0)
+    room = max(0.2 * (high - low), 0.02)
+    return Range1d(round(max(0.0, low - room), 6), round(min(1.0, high + room), 6))
 
 
 def _number(value: Any) -> float:

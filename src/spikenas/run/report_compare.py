@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from spikenas.run.report_data import ReportData, Row
 from spikenas.run.report_drawing import drawings
 from spikenas.run.report_frame import render_page
 from spikenas.run.report_fronts import Fronts, fronts_together
-from spikenas.run.report_text import duration, figures, verdict
+from spikenas.run.report_text import duration, figures, percent, verdict
 
 COLORS = (BLUE, ORANGE)
 CURVES = (
@@ -27,6 +28,7 @@ BETTER = {
     "Flash": -1,
     "RAM": -1,
     "Energy": -1,
+    "Energy at 45 nm": -1,
     "Latency": -1,
     "Synaptic operations": -1,
     "MACs": -1,
@@ -34,9 +36,10 @@ BETTER = {
 """Figures that are better when higher (1) or lower (-1)."""
 SHARES = ("Test accuracy", "Spike rate")
 COUNTS: dict[str, Callable[[ReportData], str]] = {
+    "Test accuracy, float": lambda data: percent(data.float_accuracy),
     "Parameters": lambda data: f"{data.graph.parameter_count:,}",
     "Timesteps": lambda data: str(data.graph.timesteps),
-    "Trials": lambda data: f"{len(data.trials):,}",
+    "Trials": lambda data: f"{len(data.trials):,}" if data.trials else "",
     "Time": lambda data: duration(sum(data.seconds.values())),
 }
 
@@ -111,19 +114,21 @@ def figure_lines(first: ReportData, second: ReportData) -> list[Line]:
         Line(one.label, f"{one.value} {one.unit}", f"{two.value} {two.unit}", *_difference(one.label, *numbers))
         for one, two, *numbers in figured
     ]
-    return [*lines, *(Line(name, count(first), count(second)) for name, count in COUNTS.items())]
+    counted = (Line(name, count(first), count(second)) for name, count in COUNTS.items())
+    return [*lines, *(line for line in counted if line.first or line.second)]
 
 
 def _numbers(data: ReportData) -> list[float]:
     """What :func:`figures` puts in words, in its order."""
     cost = data.cost
-    plain = (cost.flash_bytes, cost.ram_bytes, cost.energy_nj, cost.latency_ms, cost.synops, cost.macs)
+    energies = (cost.energy_core_uj_high or nan, cost.energy_nj)
+    plain = (cost.flash_bytes, cost.ram_bytes, *energies, cost.latency_ms, cost.synops, cost.macs)
     return [data.integer_accuracy, *plain, data.spike_rate]
 
 
 def _difference(label: str, first: float, second: float) -> tuple[str, str]:
     """In words, with its tone; "" where there is none or no share of nothing."""
-    if first == second or not first:
+    if first == second or not first or isnan(second - first):
         return "", ""
     more = second - first
     better = BETTER.get(label, 0) * more

@@ -39,6 +39,7 @@ class ReportData:
         answers: what the integer network answered to the test images, as :func:`spikenas.run.answers.look_at_answers`
             tells it; None where nobody looked.
         quantized: a row per setting, as ``spikenas quantize`` writes them (:mod:`spikenas.run.quantization`).
+        certificates: those of ``spikenas verify`` (:class:`spikenas.deploy.certificate.Certificate`).
     """
 
     title: str
@@ -62,3 +63,4 @@ class ReportData:
     answers: Row | None = None
     quantized: Sequence[Row] = ()
     minutes: float | None = None
+    certificates: Sequence[Row] = ()

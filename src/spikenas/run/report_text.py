@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 
 from spikenas.cost.budget import format_bytes
+from spikenas.cost.cost import Cost
+from spikenas.cost.words import spanned
 from spikenas.graph import Conv2d, Graph, Linear
 from spikenas.run.report_data import ReportData
 
 KB, MB = 1024, 1024**2
+ENERGIES, TIMES = ("nJ", "µJ", "mJ"), ("ms", "s")
 FITS, EXCEEDS, NEEDS = "Fits", "Does not fit", "Needs"
 
 
@@ -85,14 +88,33 @@ def figures(data: ReportData) -> list[Figure]:
         ),
         _memory("Flash", cost.flash_bytes, budget.flash_bytes),
         _memory("RAM", cost.ram_bytes, budget.ram_bytes),
-        Figure("Energy", *energy_of(cost.energy_nj), "per inference, arithmetic at 45 nm"),
-        Figure("Latency", *latency_of(cost.latency_ms), f"about, estimated for {data.target}"),
-        Figure("Synaptic operations", *count_of(cost.synops), "additions that spikes cause"),
+        _chip_energy(cost),
+        Figure("Energy at 45 nm", *energy_of(cost.energy_nj), _limited("of operations alone", budget.energy_nj, "nJ")),
+        Figure(
+            "Latency",
+            *_span(cost.latency_ms_low, cost.latency_ms, TIMES),
+            _limited(f"per inference, estimated for {data.target}", budget.latency_ms, "ms"),
+        ),
+        Figure(
+            "Synaptic operations", *count_of(cost.synops), "caused by spikes; some percent high, as if without borders"
+        ),
         Figure("MACs", *count_of(cost.macs), "multiply-accumulates on real values"),
         Figure(
             "Spike rate", f"{100 * data.spike_rate:.1f}", "%", f"of neurons at a step, {data.graph.timesteps} steps"
         ),
     ]
+
+
+def _chip_energy(cost: Cost) -> Figure:
+    if cost.energy_core_uj_low is None or cost.energy_core_uj_high is None:
+        return Figure("Energy", "unknown", "", f"no data-sheet current of {cost.target} here")
+    span = _span(1000 * cost.energy_core_uj_low, 1000 * cost.energy_core_uj_high, ENERGIES)
+    return Figure("Energy", *span, f"per inference on {cost.target}, estimated: cycles at its data-sheet current")
+
+
+def _limited(note: str, limit: float | None, unit: str) -> str:
+    """The note, and the limit that was set on this figure."""
+    return note if limit is None else f"{note}; limit {limit:,g} {unit}"
 
 
 def _memory(label: str, used: int, limit: int | None) -> Figure:
@@ -107,16 +129,7 @@ def energy_of(energy_nj: float) -> tuple[str, str]:
     >>> energy_of(312.4), energy_of(4563), energy_of(5.11e7)
     (('312', 'nJ'), ('4.56', 'µJ'), ('51.1', 'mJ'))
     """
-    return _scaled(energy_nj, ("nJ", "µJ", "mJ"))
-
-
-def latency_of(latency_ms: float) -> tuple[str, str]:
-    """Value and unit.
-
-    >>> latency_of(6.382), latency_of(78_000)
-    (('6.38', 'ms'), ('78', 's'))
-    """
-    return _scaled(latency_ms, ("ms", "s"))
+    return _scaled(energy_nj, ENERGIES)
 
 
 def count_of(number: float) -> tuple[str, str]:
@@ -126,6 +139,13 @@ def count_of(number: float) -> tuple[str, str]:
     (('812', ''), ('43.2', 'thousand'), ('4,030', 'million'))
     """
     return _scaled(number, ("", "thousand", "million"))
+
+
+def _span(low: float, high: float, units: tuple[str, ...]) -> tuple[str, str]:
+    """Both ends in the unit that suits the higher one."""
+    unit = _scaled(high, units)[1]
+    scale = 1000 ** units.index(unit)
+    return spanned(low / scale, high / scale), unit
 
 
 def _scaled(value: float, units: tuple[str, ...]) -> tuple[str, str]:

@@ -20,7 +20,7 @@ MEASURES = {
     "score": ("score", ""),
     "flash_bytes": ("flash", "KB"),
     "ram_bytes": ("RAM", "KB"),
-    "energy_nj": ("energy", "nJ"),
+    "energy_nj": ("energy at 45 nm", "nJ"),
     "latency_ms": ("latency", "ms"),
 }
 """What an axis may show, with words and unit."""

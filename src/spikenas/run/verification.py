@@ -7,6 +7,7 @@ from pathlib import Path
 from spikenas.cost.target import load_target
 from spikenas.data.datasets import dataset_of
 from spikenas.deploy.certificate import Certificate
+from spikenas.deploy.ladder import Progress, silent
 from spikenas.deploy.verify import verify
 from spikenas.run.artifacts import load_integer_model, plain, write_json
 from spikenas.run.folder import read_run
@@ -22,6 +23,7 @@ def verify_run(
     ram_bytes: int | None = None,
     images: int = IMAGES,
     setting: str | None = None,
+    progress: Progress = silent,
 ) -> tuple[Certificate, Path]:
     """The certificate of the run in ``path`` and its file; target and budgets for the linker are by default the run's.
 
@@ -31,15 +33,17 @@ def verify_run(
     folder = read_run(path)
     settings = folder.settings
     device = load_target(target or settings["target"])
+    file = folder.integers(setting)
     test = dataset_of(settings).test.images
     certificate = verify(
-        load_integer_model(folder.integers(setting)),
+        load_integer_model(file),
         device,
         test,
         flash_bytes=flash_bytes or settings["flash_bytes"],
         ram_bytes=ram_bytes or settings["ram_bytes"],
         count=images,
+        progress=progress,
     )
-    file = folder.integers(setting).parent / f"certificate-{Path(device.name).stem}.json"
-    write_json(file, plain(certificate))
-    return certificate, file
+    proof = file.parent / f"certificate-{Path(device.name).stem}.json"
+    write_json(proof, plain(certificate))
+    return certificate, proof

@@ -5,6 +5,8 @@
 
 #if defined(SPIKENAS_HOST)
 #include <stdio.h>
+
+#include "class_names.h"
 #endif
 
 int main(void) {
@@ -19,7 +21,8 @@ int main(void) {
         }
         wrong += !same;
 #if defined(SPIKENAS_HOST)
-        printf("sample %d: class %d, logits %s\n", i, winner, same ? "as expected" : "DIFFER");
+        printf("sample %d: class %d, %s; logits %s\n", i, winner, spikenas_class_names[winner],
+               same ? "as expected" : "DIFFER");
 #else
         (void)winner;
 #endif
