@@ -104,10 +104,12 @@ def for_minutes(
     if processes() > 1:
         raise TrainError(f"--minutes {minutes:g}: processes that train together need one number; give --epochs")
     if not folder.pace.exists():
-        few = thin(dataset.train, max(PACE_IMAGES, 4 * training.batch_of(len(dataset.train))), np.random.default_rng(0))
+        batch = training.batch_of(len(dataset.train))
+        few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
         judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
         # the first epoch compiles, the second is like all others
-        each = train(graph, few, judged, replace(training, epochs=2)).curve[-1].seconds / len(few)
+        tried = train(graph, few, judged, replace(training, epochs=2, batch_size=batch))
+        each = tried.curve[-1].seconds / len(few)
         epoch = each * (len(dataset.train) + FORWARD * len(dataset.val))
         write_json(folder.pace, {"epochs": max(1, int(60 * minutes / epoch)), "images_per_s": 1 / each})
     epochs = int(read_json(folder.pace)["epochs"])
