@@ -42,7 +42,7 @@ def structure_score(graph: Graph) -> float:
     variance. A rate read off ``timesteps`` spikes has a variance that falls as 1 / timesteps, while each further step
     costs time and energy. :func:`work` is a price: of what trains slowly, little is trained in the time there is.
 
-    The constants are round numbers, chosen on 57 networks of space ``embedded`` of 150 to 256 KB, each shown 36,000
+    The constants are round numbers, chosen on 62 networks of space ``embedded`` of 150 to 256 KB, each shown 36,000
     images of CIFAR-10: drawn at random, bred from pyramids, or what earlier forms of this score liked best, so that it
     knows what it must not like (docs/benchmarks.md). They were not chosen on SpikeNAS-Bench.
     """
