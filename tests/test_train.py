@@ -16,6 +16,7 @@ from spikenas.errors import TrainError
 from spikenas.graph import AvgPool2d, BatchNorm2d, Conv2d, Edge, Flatten, Graph, Input, Lif, Linear, Mean, Node, Output
 from spikenas.snn.augment import Augment, augmented, parse_augment
 from spikenas.snn.evaluate import evaluate
+from spikenas.snn.muon import Muon, orthogonal
 from spikenas.snn.network import Network, from_model, normalize, to_model
 from spikenas.snn.objective import Targets, loss, mixed
 from spikenas.snn.train import (
@@ -88,14 +89,14 @@ def test_digits_are_learned() -> None:
     assert (evaluation.predictions == digits.test.labels).mean() == pytest.approx(evaluation.accuracy)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
 def test_same_seed_same_weights(optimizer: str) -> None:
     config = replace(QUICK, optimizer=optimizer, rate_penalty=0.1, label_smoothing=0.1)
     assert same(run(config).state, run(config).state)
     assert not same(run(config).state, run(replace(config, seed=1)).state)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
 def test_a_resumed_training_ends_with_the_same_bits(optimizer: str) -> None:
     config = replace(QUICK, optimizer=optimizer)
     straight = run(config)
@@ -105,6 +106,35 @@ def test_a_resumed_training_ends_with_the_same_bits(optimizer: str) -> None:
     assert same(straight.state, resumed.state)
     assert [stats.val_accuracy for stats in resumed.curve] == [stats.val_accuracy for stats in straight.curve]
     assert all(np.array_equal(resumed.model.weights[n], array) for n, array in straight.model.weights.items())
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
+def test_muon_moves_matrices_as_torch_does_and_vectors_as_adamw_does(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    begun, vector = torch.randn(shape, generator=generator), torch.randn(7, generator=generator)
+    ours = [torch.nn.Parameter(begun.reshape(shape[0], -1, 2, 1).clone()), torch.nn.Parameter(vector.clone())]
+    theirs = [torch.nn.Parameter(begun.clone()), torch.nn.Parameter(vector.clone())]
+    mine = Muon(ours, lr=0.02, weight_decay=0.1)
+    # torch's steps have a root mean square of .2 at rate 1, ours of .5
+    matrix = torch.optim.Muon(theirs[:1], lr=0.05, weight_decay=0.04, adjust_lr_fn="match_rms_adamw")
+    rest = torch.optim.AdamW(theirs[1:], lr=0.02, weight_decay=0.1)
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            other.grad = torch.randn(other.shape, generator=generator)
+            one.grad = other.grad.reshape(one.shape).clone()
+        for optimizer in (mine, matrix, rest):
+            optimizer.step()
+    moved, expected = ours[0].detach().flatten(1) - begun, theirs[0].detach() - begun
+    assert (moved - expected).norm() < 0.02 * expected.norm()  # torch's iterations are in bfloat16
+    assert torch.equal(ours[1], theirs[1])
+
+
+def test_steps_of_muon_are_nearly_orthogonal() -> None:
+    matrix = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    diagonal = left.T @ orthogonal(matrix) @ right.T
+    assert ((diagonal.diag() > 0.65) & (diagonal.diag() < 1.25)).all()
+    assert (diagonal - diagonal.diag().diag()).abs().max() < 1e-4
 
 
 def test_an_interrupted_training_leaves_a_state_to_resume_from() -> None:
@@ -231,7 +261,7 @@ def test_augment_is_read(text: str, shape: tuple[int, int, int], expected: Augme
         ({"epochs": 0}, r"epochs 0: it must lie in 1\.\."),
         ({"batch_size": 1}, "batch_size 1"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
-        ({"optimizer": "adam"}, "'adam' is unknown: choose adamw or sgd"),
+        ({"optimizer": "adam"}, "'adam' is unknown: choose muon or adamw or sgd"),
         ({"schedule": "step"}, "'step' is unknown: choose cosine or one-cycle"),
         ({"precision": "float16"}, "'float16' is unknown: choose auto or float32 or bfloat16"),
         ({"average": 1.0}, "average 1.0"),

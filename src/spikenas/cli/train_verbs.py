@@ -54,7 +54,7 @@ def train(
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
     minutes: MinutesOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: what suits their number.")] = 0,
-    optimizer: Annotated[str, typer.Option("--optimizer", help="adamw or sgd.")] = "adamw",
+    optimizer: Annotated[str, typer.Option("--optimizer", help="muon, adamw or sgd.")] = "muon",
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest.")] = 2e-2,
     weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of weights, not of biases and norms.")] = 1e-2,
     schedule: Annotated[str, typer.Option("--schedule", help="cosine or one-cycle.")] = "cosine",

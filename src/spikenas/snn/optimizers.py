@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from spikenas.snn.muon import Muon
 from spikenas.snn.network import Network, named_parameters
 from spikenas.snn.train_config import TrainConfig
 
@@ -15,11 +16,19 @@ def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, fused=True)
 
 
+def _muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return Muon(groups, fused=True)
+
+
 def _sgd(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
 
 
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
+    "muon": _muon,
+    "adamw": _adamw,
+    "sgd": _sgd,
+}
 
 
 def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:

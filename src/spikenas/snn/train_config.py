@@ -13,10 +13,10 @@ from spikenas.errors import TrainError
 class TrainConfig:
     """How to train; the defaults suit small images and networks of some 10,000 weights.
 
-    ``batch_size`` 0 means 64, 128 of many images, or all where there are fewer. ``optimizer`` is ``adamw`` or
-    ``sgd`` (Nesterov momentum 0.9); ``weight_decay`` acts on weights, not on biases or norms. ``schedule``, see
-    :func:`learning_rate_at`, rises over ``warmup``, a share of all steps. ``augment`` see
-    :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution;
+    ``batch_size`` 0 means 64, 128 of many images, or all where there are fewer. ``optimizer`` is ``muon``
+    (:mod:`spikenas.snn.muon`), ``adamw`` or ``sgd`` (Nesterov momentum 0.9); ``weight_decay`` acts on weights, not
+    on biases or norms. ``schedule``, see :func:`learning_rate_at`, rises over ``warmup``, a share of all steps.
+    ``augment`` see :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution;
     ``temporal_loss`` the weight of the loss of each single step, both 0 for none (:mod:`spikenas.snn.objective`).
     ``rate_penalty`` times the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each
     neuron's leak (PLIF, Fang et al., ICCV 2021). ``average`` is the decay of an exponential average of the weights,
@@ -31,7 +31,7 @@ class TrainConfig:
     batch_size: int = 0
     learning_rate: float = 2e-2
     weight_decay: float = 1e-2
-    optimizer: str = "adamw"
+    optimizer: str = "muon"
     schedule: str = "cosine"
     warmup: float = 0.1
     label_smoothing: float = 0.1
@@ -126,7 +126,7 @@ def learning_rate_at(step: int, steps: int, config: TrainConfig) -> float:
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("muon", "adamw", "sgd"),
     "schedule": tuple(SCHEDULES),
     "precision": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
