@@ -285,5 +285,5 @@ def test_verbs(tmp_path: Path) -> None:
     assert "914 rows" in said("studies", "export", tmp_path / "a", "--to", tmp_path / "a.csv")
     assert "in order, 914 trials" in said("studies", "recover", tmp_path / "a")
     (tmp_path / "a" / "study.sqlite").write_bytes(b"\0" * 8192)
-    assert "cannot be read" in said("studies", "--in", tmp_path)
+    assert "save what can be read with: spikenas studies recover" in said("studies", "--in", tmp_path)
     assert "saved 0 trials" in said("studies", "recover", tmp_path / "a")
