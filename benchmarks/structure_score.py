@@ -23,7 +23,7 @@ from spikenas.snn.train import TrainConfig, train
 from spikenas.space.space import load_space
 
 IMAGES, JUDGED, EPOCHS = 12_000, 3_000, 3
-CONFIG = TrainConfig(epochs=EPOCHS, batch_size=128, learning_rate=0.01, threads=1)
+CONFIG = TrainConfig(epochs=EPOCHS, batch_size=128, optimizer="adamw", learning_rate=0.01, threads=1)
 
 
 def accuracy(graph: Graph, dataset: Dataset) -> float:
