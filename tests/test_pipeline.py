@@ -74,7 +74,7 @@ def test_the_report_is_written_again_from_the_folder(finished: Path, capsys: pyt
 
 def test_a_page_knows_how_to_train_another_network_alike(finished: Path) -> None:
     command = json.loads((finished / "page.json").read_text())["train_command"]
-    assert command == "spikenas train GENOTYPE --data digits --flash 24576 --ram 12288 --epochs 8 --out OUT"
+    assert command == "spikenas train GENOTYPE --data digits --flash 24576 --ram 12288 --epochs 12 --out OUT"
     settings = RunSettings("digits", space="snasnet", genotype="g")
     assert command_line(settings, Path("out")) == "spikenas train g --data digits --space snasnet --out out"
 
