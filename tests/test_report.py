@@ -489,3 +489,4 @@ def test_the_energy_of_the_chip_comes_first_where_it_is_known() -> None:
     assert known[3].unit == "µJ"
     assert known[4].note == "of operations alone; limit 900 nJ"
     assert figures(report_data())[3].value == "unknown"
+    assert "unknown" not in Page(render_report(report_data())).text

@@ -21,7 +21,7 @@ from spikenas.run.report_data import ReportData
 from spikenas.run.report_drawing import drawings
 from spikenas.run.report_frame import render_page
 from spikenas.run.report_memory import memory_map
-from spikenas.run.report_text import duration, figures, verdict
+from spikenas.run.report_text import UNKNOWN, duration, figures, verdict
 from spikenas.run.report_trial_details import sample_shape, trial_details
 from spikenas.run.report_trials import Scatter, trial_scatter
 
@@ -51,7 +51,7 @@ def render_report(data: ReportData) -> str:
         data=data,
         word=word,
         sentence=sentence,
-        figures=figures(data),
+        figures=[figure for figure in figures(data) if figure.value != UNKNOWN],
         bars=budget_bars(data),
         stages=[(stage, duration(seconds), seconds) for stage, seconds in data.seconds.items()],
         total_seconds=sum(data.seconds.values()),

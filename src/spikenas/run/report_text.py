@@ -105,9 +105,13 @@ def figures(data: ReportData) -> list[Figure]:
     ]
 
 
+UNKNOWN = "unknown"
+"""a value that a run's own page leaves out, and a comparison shows beside the other's"""
+
+
 def _chip_energy(cost: Cost) -> Figure:
     if cost.energy_core_uj_low is None or cost.energy_core_uj_high is None:
-        return Figure("Energy", "unknown", "", f"no data-sheet current of {cost.target} here")
+        return Figure("Energy", UNKNOWN, "", f"no data-sheet current of {cost.target} here")
     span = _span(1000 * cost.energy_core_uj_low, 1000 * cost.energy_core_uj_high, ENERGIES)
     return Figure("Energy", *span, f"per inference on {cost.target}, estimated: cycles at its data-sheet current")
 
