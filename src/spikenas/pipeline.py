@@ -40,8 +40,9 @@ from spikenas.run.report_again import keep_page
 from spikenas.run.report_certificates import read_certificates
 from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
+from spikenas.run.search_study import SearchObserver
 from spikenas.run.store import RunStore, open_study
-from spikenas.run.train_stage import follow_training, for_minutes, suitable_training, train_network
+from spikenas.run.train_stage import TrainObserver, follow_training, for_minutes, suitable_training, train_network
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
@@ -94,14 +95,8 @@ class RunSummary:
         return html_table(rows, title=f"{self.genotype} for {self.data} on {self.target}")
 
 
-class Observer(Protocol):
-    """Is told what goes on; see :class:`spikenas.cli.progress.Progress` for one that draws bars."""
-
-    def stage(self, name: str, detail: str) -> None: ...
-    def message(self, text: str) -> None: ...
-    def trial(self, trial: Trial) -> None: ...
-    def batch(self, stats: BatchStats) -> None: ...
-    def epoch(self, stats: EpochStats) -> None: ...
+class Observer(SearchObserver, TrainObserver, Protocol):
+    """Is told what goes on; see :class:`spikenas.cli.progress.RunProgress` for one that draws bars."""
 
 
 class Silent:
@@ -201,7 +196,7 @@ def run(
             spike_rates=judged.spike_rates,
         )
         observer.stage("report", str(folder.report))
-        _write(folder, settings, summary, trials, graph, integer, judged.spike_rates, looked)
+        _write(folder, settings, summary, trials, graph, integer, looked)
     return summary
 
 
@@ -254,7 +249,6 @@ def _write(
     trials: tuple[Trial, ...],
     graph: Graph,
     integer: IntegerModel,
-    spike_rates: Mapping[str, float],
     answers: Mapping[str, Any],
 ) -> None:
     """The report, and the summary as JSON."""
@@ -273,7 +267,7 @@ def _write(
         float_accuracy=summary.float_accuracy,
         integer_accuracy=summary.integer_accuracy,
         spike_rate=summary.spike_rate,
-        spike_rates=spike_rates,
+        spike_rates=summary.spike_rates,
         seconds=summary.seconds,
         seed=summary.seed,
         command=command_line(repeated, out),

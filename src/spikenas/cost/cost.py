@@ -137,7 +137,6 @@ def _estimate(
     )
     executed = instructions(done, target, kernels)
     low, high = cycles(executed)
-    picojoules = target.picojoules_per_cycle
     return Cost(
         target=target.name,
         flash_bytes=total_flash,
@@ -146,12 +145,12 @@ def _estimate(
         synops=sum(layer.synops for layer in layers),
         energy_nj=sum(layer.energy_nj for layer in layers),
         instructions=executed,
-        latency_ms=1000 * high / target.clock_hz,
+        latency_ms=target.milliseconds(high),
         layers=(*layers, LayerCost(CODE_ROW, "code", (), 0, code, 0, 0, 0, 0, 0)),
         plan=plan,
-        latency_ms_low=1000 * low / target.clock_hz,
-        energy_core_uj_low=None if picojoules is None else low * picojoules * 1e-6,
-        energy_core_uj_high=None if picojoules is None else high * picojoules * 1e-6,
+        latency_ms_low=target.milliseconds(low),
+        energy_core_uj_low=target.microjoules(low),
+        energy_core_uj_high=target.microjoules(high),
     )
 
 

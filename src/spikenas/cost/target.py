@@ -43,6 +43,14 @@ class Target:
     note: str = ""
     cores: tuple[Core, ...] = ()
 
+    def milliseconds(self, cycles: float) -> float:
+        """The time of so many cycles."""
+        return 1000 * cycles / self.clock_hz
+
+    def microjoules(self, cycles: float) -> float | None:
+        """What the chip takes from its supply in so many cycles, None where nobody knows."""
+        return None if self.picojoules_per_cycle is None else cycles * self.picojoules_per_cycle * 1e-6
+
 
 KB, MB, MHZ = 1024, 1024**2, 1_000_000
 

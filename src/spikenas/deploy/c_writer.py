@@ -60,7 +60,7 @@ def write_firmware(
     (folder / "network.c").write_text(_network(tables, model, plan), encoding="utf-8")
     images = _no_images(model) if samples is None else samples[:SAMPLES_MAX]
     (folder / "samples.h").write_text(_samples(model, images), encoding="utf-8")
-    (folder / "class_names.h").write_text(_class_names(class_names or _numbered(model)), encoding="utf-8")
+    (folder / "class_names.h").write_text(_class_names(class_names or class_numbers(model)), encoding="utf-8")
     return plan
 
 
@@ -288,7 +288,8 @@ def _comment(text: str) -> str:
 # --- class_names.h ----------------------------------------------------------------------------------------
 
 
-def _numbered(model: IntegerModel) -> list[str]:
+def class_numbers(model: IntegerModel) -> list[str]:
+    """What classes are called that have no names."""
     return [str(number) for number in range(model.graph.shapes[model.graph.output][0])]
 
 

@@ -143,7 +143,6 @@ def _certificate(
     difference = _first(host, *chips, qemu)
     chip = chips[0] if chips else None
     low, high = (cycles / count for cycles in chip.counts.cycles()) if chip else (0.0, 0.0)
-    picojoules = target.picojoules_per_cycle
     return Certificate(
         target=target.name,
         core=target.core,
@@ -174,10 +173,10 @@ def _certificate(
         instructions=chip.counts.total / count if chip else 0.0,
         cycles_low=low,
         cycles_high=high,
-        latency_ms_low=1000 * low / target.clock_hz,
-        latency_ms_high=1000 * high / target.clock_hz,
-        energy_core_uj_low=None if picojoules is None else low * picojoules * 1e-6,
-        energy_core_uj_high=None if picojoules is None else high * picojoules * 1e-6,
+        latency_ms_low=target.milliseconds(low),
+        latency_ms_high=target.milliseconds(high),
+        energy_core_uj_low=target.microjoules(low),
+        energy_core_uj_high=target.microjoules(high),
         energy_45nm_nj=cost.energy_nj,
         spike_rates=rates,
         difference=None if difference is None else str(difference),

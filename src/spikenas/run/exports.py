@@ -39,7 +39,7 @@ def export_run(path: Path, to: str, out: Path, setting: str | None = None) -> tu
 
 
 def _to_c(folder: RunFolder, file: Path, out: Path) -> tuple[str, ...]:
-    from spikenas.deploy.c_writer import write_firmware
+    from spikenas.deploy.c_writer import class_numbers, write_firmware
     from spikenas.deploy.firmware_readme import Described, describe
     from spikenas.deploy.toolchain import core_of
 
@@ -57,7 +57,7 @@ def _to_c(folder: RunFolder, file: Path, out: Path) -> tuple[str, ...]:
     )
     kernels = cost.plan.kernels
     samples, remark = _samples(settings, out)
-    names = told.get("class_names") or list(map(str, range(model.graph.shapes[model.graph.output][0])))
+    names = told.get("class_names") or class_numbers(model)
     write_firmware(model, out, samples=samples, class_names=names, kernels=kernels)
     found = _told(file.with_name(RESULT_FILE)) or told
     with (out / "README.md").open("a", encoding="utf-8") as readme:

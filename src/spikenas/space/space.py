@@ -103,7 +103,7 @@ less (docs/benchmarks.md), which is what SpikeNAS leaves operations out for."""
 def searched_operations(space: str, given: Sequence[str] | None = None) -> tuple[str, ...] | None:
     """The operations to search a space with: those given, ``all`` of them for that word, else what is worth it.
 
-    None stands for all. Raises GenotypeError for an operation that the space has not.
+    None stands for all; :func:`load_space` refuses what the space has not.
 
     >>> searched_operations("embedded")
     ('none', 'skip', 'lif_conv1x1', 'lif_conv3x3')
