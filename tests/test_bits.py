@@ -24,12 +24,13 @@ from spikenas.data.split import Split
 from spikenas.deploy import host_library
 from spikenas.errors import InputError, NothingFits, QuantizeError
 from spikenas.graph import Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
-from spikenas.model import decay_q
+from spikenas.model import Model, decay_q
 from spikenas.run.quantization import QuantizeSettings
 from spikenas.run.report import render_report
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.bounds import reaches
 from spikenas.snn.flips import flipped_spikes
+from spikenas.snn.folding import fold
 from spikenas.snn.left_shifts import best_lefts
 from spikenas.snn.network import from_model, load_weights, normalize
 from spikenas.snn.precision import bits_of_list, bytes_by_bits, model_with_bits, neuron_layers, with_bits
@@ -198,7 +199,7 @@ def test_rounded_weights_are_those_of_the_integer_network(seed: int) -> None:
     float_model = random_model(graph, seed)
     rounding = Rounding.of(float_model, {})
     rounded = rounding.rounded(float_model)
-    once, again = quantize(float_model), quantize(rounded, grid=rounding.grid(rounded))
+    once, again = quantize(float_model), quantize(rounded, grid=rounding.grid)
     for name, array in once.weights.items():
         assert np.abs(array - again.weights[name]).max() <= (0 if name.endswith("weight") else 1), name
     network = RoundedNetwork(graph, rounding=rounding, seed=0)
@@ -228,18 +229,39 @@ def test_fine_tuning_leaves_what_quantization_finds_on_its_grid() -> None:
     assert max(flips.values()) < 0.02
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_norms_that_move_leave_what_meets_on_one_grid(seed: int) -> None:
+    """The rounded weights of layers that share a scale stay whole numbers of it, whatever becomes of their norms."""
+    graph = at_bits(random_graph(seed), 4)
+    start, rng = random_model(graph, seed), np.random.default_rng(seed)
+    rounding = Rounding.of(start, {})
+    moved = {
+        name: array * rng.uniform(0.3, 3.0, array.shape).astype(np.float32)
+        if name.endswith("running_var") or (name.endswith("weight") and array.ndim == 1)
+        else array
+        for name, array in start.weights.items()
+    }
+    rounded = rounding.rounded(Model(graph, moved))
+    integer, exact = quantize(rounded, grid=rounding.grid), fold(rounded)
+    for name, layer in exact.layers.items():
+        step = rounding.steps[name].numpy()
+        np.testing.assert_allclose(layer.weight / step, integer.weights[f"{name}.weight"], atol=1e-3, err_msg=name)
+
+
 def test_gradients_go_straight_through_where_nothing_is_cut_off() -> None:
     graph = at_bits(four_layers(), 2)
     float_model = random_model(graph, 0)
     rounding = Rounding.of(float_model, {})
-    weight = torch.from_numpy(float_model.weights["one.weight"]).requires_grad_()
-    rounded = rounding.weight("one", weight)
+    network = from_model(float_model)
+    weight: torch.nn.Parameter = network.operator("one").weight
+    rounded = rounding.weight(network, "one")
     rounded.sum().backward()  # type: ignore[no-untyped-call]
-    beyond = (weight.abs() > rounding.steps["one"]).detach()  # at 2 bits the largest integer is 1
+    steps = rounding.steps["one"].float()
+    beyond = (weight.abs() > steps).detach()  # at 2 bits the largest integer is 1
     assert weight.grad is not None
     assert 0 < beyond.float().mean() < 1
     assert torch.equal(weight.grad == 0, beyond)
-    assert set((rounded.detach() / rounding.steps["one"]).round().flatten().tolist()) == {-1, 0, 1}
+    assert set((rounded.detach() / steps).round().flatten().tolist()) == {-1, 0, 1}
 
 
 # --- the fast path --------------------------------------------------------------------------------------------

@@ -4,9 +4,10 @@ Forwards a layer computes with the weights that :func:`spikenas.snn.quantize.qua
 gradient goes straight through the rounding to the real weights (Bengio et al., arXiv 1308.3432), where it is not cut
 off: ``w_q = clip(rint(w / step), -limit, limit) step``, ``dL/dw = dL/dw_q`` for ``|w| <= limit step``, 0 beyond.
 
-The steps are those of the integer network that the start would be quantized to, ties between layers, shifts and
-thresholds of narrow membranes included, and stay; only BatchNorm2d, which comes after a convolution, moves what a step
-is worth.
+Behind the BatchNorm2d that is folded into a layer, the step is that of the integer network that the start would be
+quantized to, ties between layers, shifts and thresholds of narrow membranes included, and stays. Before the norm it is
+that over the norm's gain, which moves: were it to stay, layers that share a scale would drift apart and be rounded
+once more at the end.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from spikenas.data.split import Split
-from spikenas.graph import BatchNorm2d, Conv2d, Graph, Linear
+from spikenas.graph import Conv2d, Graph, Linear
 from spikenas.model import Model, norm_targets
 from spikenas.snn.execution import folded
 from spikenas.snn.folding import fold
 from spikenas.snn.learning_curve import BatchStats, EpochStats, TrainResult
-from spikenas.snn.network import Network
+from spikenas.snn.network import Network, from_model
 from spikenas.snn.precision import weighted_layers
 from spikenas.snn.quantize import largest_currents
 from spikenas.snn.scales import Grid, Scales, largest_weight
@@ -80,54 +81,49 @@ def fine_tune(
         on_epoch=on_epoch,
         on_batch=on_batch,
     )
-    return FineTuned(rounding.rounded(result.model), rounding.grid(result.model), result)
+    return FineTuned(rounding.rounded(result.model), rounding.grid, result)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rounding:
-    """By layer: the shift of its sum, and how the weight itself is rounded: ``step`` [out, in, 1, ...], ``limit``.
+    """By layer how its weights are rounded: ``steps`` [out, in, 1, ...] behind its norm, and whole ``limits``."""
 
-    ``unit`` [out]: the integer's worth in the sum, before a BatchNorm2d that follows.
-    """
-
-    shifts: Mapping[str, int]
-    units: Mapping[str, Floats]
+    grid: Grid
     steps: Mapping[str, Tensor]
     limits: Mapping[str, int]
+    norms: Mapping[str, str]
+    """by layer the BatchNorm2d that is folded into it"""
 
     @classmethod
     def of(cls, model: Model, largest: Mapping[str, Floats]) -> Rounding:
         """The rounding that quantization would choose for ``model``."""
         scales = Scales(fold(model), largest)
-        grid, gains = scales.chosen(), _gains(model)
-        units = {name: step / gains[name] for name, step in grid.steps.items()}
+        grid = scales.chosen()
         steps = {}
-        for name, unit in units.items():
+        for name, worth in grid.steps.items():
             inputs = scales.input_scale(name)
             shape = (*inputs.shape, *[1] * (model.weights[f"{name}.weight"].ndim - 2))
-            steps[name] = torch.from_numpy((unit[:, None] / inputs).reshape(shape).astype(np.float32))
-        layers = weighted_layers(model.graph)
-        return cls(grid.shifts, units, steps, {name: largest_weight(layers[name].weight_bits) for name in units})
+            steps[name] = torch.from_numpy((worth[:, None] / inputs).reshape(shape))
+        limits = {name: largest_weight(layer.weight_bits) for name, layer in weighted_layers(model.graph).items()}
+        return cls(grid, steps, limits, {conv: norm for norm, conv in norm_targets(model.graph)[0].items()})
 
-    def weight(self, name: str, weight: Tensor) -> Tensor:
+    def weight(self, network: Network, name: str) -> Tensor:
         """A layer's rounded weight; gradients go straight through where nothing is cut off."""
-        most = self.steps[name] * self.limits[name]
+        weight: Tensor = network.operator(name).weight
+        step = self.steps[name]
+        if name in self.norms:
+            step = step / _gain(network.operator(self.norms[name])).reshape(-1, *[1] * (step.dim() - 1))
+        most = (step * self.limits[name]).float()
         cut = torch.maximum(torch.minimum(weight, most), -most)
-        with torch.no_grad():
-            error = (cut / self.steps[name]).round_().mul_(self.steps[name]).sub_(cut)
-        return cut + error
+        rounded = (cut.detach() / step).round_().mul_(step).float()
+        return rounded + (cut - cut.detach())
 
     def rounded(self, model: Model) -> Model:
         """The model with its weights rounded."""
-        weights = dict(model.weights)
-        for name in self.steps:
-            weights[f"{name}.weight"] = self.weight(name, torch.from_numpy(weights[f"{name}.weight"])).numpy()
-        return Model(model.graph, weights)
-
-    def grid(self, model: Model) -> Grid:
-        """What the steps are worth behind the norms of ``model``."""
-        gains = _gains(model)
-        return Grid(self.shifts, {name: unit * gains[name] for name, unit in self.units.items()})
+        network = from_model(model)
+        with torch.no_grad():
+            weights = {f"{name}.weight": self.weight(network, name).numpy() for name in self.steps}
+        return Model(model.graph, {**model.weights, **weights})
 
 
 class RoundedNetwork(Network):
@@ -141,23 +137,19 @@ class RoundedNetwork(Network):
         layer, x = self.graph[name], inputs[0]
         if not isinstance(layer, Conv2d | Linear):
             return super().compute(name, inputs)
-        module = self.operator(name)
-        weight = self.rounding.weight(name, module.weight)
+        bias, weight = self.operator(name).bias, self.rounding.weight(self, name)
         if isinstance(layer, Linear):
-            return functional.linear(self._drop(x), weight, module.bias)
+            return functional.linear(self._drop(x), weight, bias)
         geometry = (layer.stride, layer.padding, (1, 1), layer.groups)
-        return folded(x, lambda maps: functional.conv2d(maps, weight, module.bias, *geometry))
+        return folded(x, lambda maps: functional.conv2d(maps, weight, bias, *geometry))
 
 
-def _gains(model: Model) -> dict[str, Floats]:
-    """By layer, the absolute factor per channel of a BatchNorm2d that is folded into it."""
-    gains = {name: np.ones(model.graph.shapes[name][0]) for name in weighted_layers(model.graph)}
-    for norm, conv in norm_targets(model.graph)[0].items():
-        layer = model.graph[norm]
-        assert isinstance(layer, BatchNorm2d)
-        weight, variance = (model.weights[f"{norm}.{key}"].astype(np.float64) for key in ("weight", "running_var"))
-        gains[conv] = np.maximum(np.abs(weight) / np.sqrt(variance + layer.eps), np.finfo(np.float32).tiny)
-    return gains
+@torch.no_grad()
+def _gain(norm: nn.BatchNorm2d) -> Tensor:
+    """The absolute factor per channel that folding puts into the weights before ``norm``."""
+    assert norm.running_var is not None
+    gain = norm.weight.double().abs() / (norm.running_var.double() + norm.eps).sqrt()
+    return gain.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def qat_config(epochs: int, *, seed: int) -> TrainConfig:

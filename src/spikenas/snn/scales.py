@@ -145,30 +145,29 @@ class Scales:
         self._underway |= group
         layers = [name for name in self.graph.layers if name in group and name in self.folded.layers]
         natural = {name: self._natural(name) for name in layers}
-        stored = not all(in_accumulator(self.graph, name) for name in group)
-        least = {name: self._least_shift(name, natural[name]) if stored else 0 for name in layers}
-        fine = [natural[name] for name in layers]
-        floors = self._floors(group)
+        fine, floors = [natural[name] for name in layers], self._floors(group)
         if any(_needs_one_scale(self.graph, name) for name in group):
-            fine = [array.max(keepdims=True) for array in fine]
-            floors = [array.max(keepdims=True) for array in floors]
-        if self.grid is None:
-            wanted = [array * 2.0 ** least[name] for array, name in zip(fine, layers, strict=True)]
-            most = [0 if least[name] else self._most_left(name, layers) for name in layers]
-            lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
-            least = {name: least[name] - left for name, left in zip(layers, lefts, strict=True)}
-        else:
-            given = self.grid.shifts
-            least = {name: max(least[name], given[name]) if least[name] else given[name] for name in layers}
-        fitting = [array * 2.0 ** least[name] for array, name in zip(fine, layers, strict=True)]
+            fine, floors = ([array.max(keepdims=True) for array in arrays] for arrays in (fine, floors))
+        shifts = self._shifts_of(group, layers, fine) if self.grid is None else self.grid.shifts
+        fitting = [array * 2.0 ** shifts[name] for array, name in zip(fine, layers, strict=True)]
         scale = np.max(np.broadcast_arrays(*fitting, *floors), axis=0)
         scale[scale == 0] = scale.max() or 1.0  # a channel that nothing enters
-        scale = self._widened(group, scale)
+        if self.grid is None:
+            scale = self._widened(group, scale)
         for name in group:
             self._scales[name] = np.broadcast_to(scale, self.graph.shapes[name][:1])
         for name in layers:
-            spare = self._spare_shift(name, natural[name], least[name])
-            self._shifts[name] = spare if self.grid is None else least[name]
+            spare = self._spare_shift(name, natural[name], shifts[name])
+            self._shifts[name] = spare if self.grid is None else shifts[name]
+
+    def _shifts_of(self, group: frozenset[str], layers: list[str], fine: list[Floats]) -> dict[str, int]:
+        """Shifts at which the layers' own currents fit their bits, and together err least."""
+        stored = not all(in_accumulator(self.graph, name) for name in group)
+        least = [self._least_shift(name) if stored else 0 for name in layers]
+        wanted = [array * 2.0**shift for array, shift in zip(fine, least, strict=True)]
+        most = [0 if shift else self._most_left(name, layers) for name, shift in zip(layers, least, strict=True)]
+        lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
+        return {name: shift - left for name, shift, left in zip(layers, least, lefts, strict=True)}
 
     def _widened(self, group: frozenset[str], scale: Floats) -> Floats:
         """The scale made so coarse that the thresholds of normed neurons, ``threshold / |g|``, fit their membranes.
@@ -189,15 +188,17 @@ class Scales:
 
     def _natural(self, name: str) -> Floats:
         """The scale at which the layer's weights suit their bits best and its sums fit 32 bits."""
+        if self.grid is not None:
+            return self.grid.steps[name]
         layer = _weighted(self.graph, name)
         fine = np.abs(self.fine_weight(name)).reshape(len(self.folded.layers[name].weight), -1)
         reach = self._reach(self.graph.sources[name][0].source)
-        steps = best_steps(fine, layer.weight_bits) if self.grid is None else self.grid.steps[name]
-        natural: Floats = np.maximum(steps, fine.sum(axis=1) * reach / SUM_LIMIT)
+        natural: Floats = np.maximum(best_steps(fine, layer.weight_bits), fine.sum(axis=1) * reach / SUM_LIMIT)
         return natural
 
-    def _least_shift(self, name: str, natural: Floats) -> int:
+    def _least_shift(self, name: str) -> int:
         """The least shift at which pixels or currents cannot make the layer's own current leave 16 bits."""
+        natural = self._natural(name)
         source = self.graph.sources[name][0].source
         if self.graph.kinds[source] not in (Kind.IMAGE, Kind.CURRENT):
             return 0
