@@ -293,6 +293,21 @@ def trainings() -> NetworkEvaluator:
     )
 
 
+def test_in_equal_times_twice_the_work_is_shown_half_the_images() -> None:
+    labels = np.arange(40_000) % 4
+    split = Split(np.zeros((len(labels), 1, 8, 8), np.uint8), labels)
+    space = load_space("embedded")
+    graphs = [space.lower(space.parse(f"t{steps}-b8-k3s1-32:003.00.0-pool"), (1, 8, 8), 4) for steps in (2, 4)]
+    works = [64 * (9 * 32 + steps * 9 * 32 * 32) + steps * 4 * 32 for steps in (2, 4)]  # stem once, conv3x3, readout
+    trainer = ShortTrainer(split, split, TrainConfig(threads=1), epoch_work=1e10)
+    shown = [trainer.shown(graph) for graph in graphs]
+    assert [len(images) for images in shown] == [round(1e10 / work) for work in works]
+    assert np.ptp(np.bincount(shown[0].labels)) <= 1
+    assert len(replace(trainer, epoch_work=1e12).shown(graphs[0])) == len(split)
+    assert len(replace(trainer, epoch_work=1.0).shown(graphs[0])) == 2000
+    assert replace(trainer, epoch_work=None).shown(graphs[0]) is split
+
+
 def test_real_trainings_are_the_same_to_the_last_bit(tmp_path: Path) -> None:
     settings = SearchSettings(samples=6, batch=6, parents=4, finalists=3, first_epochs=1, rounds=2)
     found = []

@@ -128,7 +128,7 @@ def run(
     """
     observer, executor = observer or Silent(), executor or ExecutorSettings()
     check_executor(executor)
-    task = settings.task(progress=observer.message)
+    task = replace(settings.task(progress=observer.message), minutes=settings.minutes)
     space, target, budget, dataset = task.space, task.target, task.budget, task.dataset
     assert dataset is not None  # settings of a run name one
     if settings.genotype is None:  # before there is a folder

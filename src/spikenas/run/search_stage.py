@@ -34,13 +34,20 @@ from spikenas.space.space import Space
 
 # A short training of the search sees this share of the images an epoch, within bounds.
 RACE_SHARE, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 1 / 5, 2000, 10_000
+RACE_WORK = 2**34
+"""weights applied in an epoch of a race, for each minute of the training that follows: a race of the usual eight takes
+about a tenth of its time"""
 HEAVY_IMAGES = 2000
 """an epoch of more images than these takes seconds, for which it is worth to start other processes"""
 
 
 @dataclass(frozen=True)
 class SearchTask:
-    """What is searched, for which device, and how. Raises InputError for what needs a dataset and has none."""
+    """What is searched, for which device, and how. Raises InputError for what needs a dataset and has none.
+
+    ``minutes`` that the chosen network is trained for, if they are known: then finalists race for equal times, in
+    proportion, rather than on equal numbers of images.
+    """
 
     space: Space[Any]
     input_shape: Shape
@@ -51,6 +58,7 @@ class SearchTask:
     search: SearchSettings = field(default_factory=SearchSettings)
     dataset: Dataset | None = None
     seed: int = 0
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
@@ -76,7 +84,7 @@ class SearchTask:
 
     @cached_property
     def evaluator(self) -> NetworkEvaluator:
-        """Who answers the search's proposals; trains on at most :func:`race_images` images, if at all."""
+        """Who answers the search's proposals; trains on :func:`race_images` images, or so, if at all."""
         data = self.dataset
         evaluator = NetworkEvaluator(
             self.space, self.input_shape, self.classes, self.target, self.budget, seed=self.seed
@@ -89,7 +97,11 @@ class SearchTask:
 
         images = race_images(len(data.train))
         seen, judged = (thin(split, images, np.random.default_rng(self.seed)) for split in (data.train, data.val))
-        evaluator = replace(evaluator, trainer=ShortTrainer(seen, judged, TrainConfig(threads=1)))
+        config = TrainConfig(batch_size=TrainConfig().batch_of(images), threads=1)  # the same for all
+        trainer = ShortTrainer(seen, judged, config)
+        if self.minutes is not None:
+            trainer = ShortTrainer(data.train, judged, config, RACE_WORK * self.minutes)
+        evaluator = replace(evaluator, trainer=trainer)
         if all(score.needs is Needs.STRUCTURE for score in self.scores):
             return evaluator
         from spikenas.score.probe import draw_probe
