@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from spikenas.cli.main import main
+from spikenas.cli.output import print_json
 from spikenas.cost.target import TARGETS
 from spikenas.data.datasets import SOURCES
 from spikenas.space.space import SPACES
@@ -142,3 +144,11 @@ def test_a_shell_completes(tmp_path: Path) -> None:
     )
     answers = [set(answer.split()) for answer in result.stdout.splitlines()]
     assert dict(zip(COMPLETED, answers, strict=True)) == COMPLETED
+
+
+def test_what_is_no_number_is_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"regrets": (math.nan, 0.5, -math.inf), "none": {"fits": math.inf}})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "regrets": [None, 0.5, None],
+        "none": {"fits": None},
+    }

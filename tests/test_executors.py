@@ -16,6 +16,7 @@ from fakes_search import DigitEvaluator, DigitSpace
 
 from spikenas.cost.budget import Budget
 from spikenas.cost.target import load_target
+from spikenas.data.datasets import Dataset
 from spikenas.data.split import Split
 from spikenas.errors import GenotypeError, InputError, RunError
 from spikenas.run.artifacts import load_model
@@ -23,6 +24,7 @@ from spikenas.run.checkpoints import Checkpoints
 from spikenas.run.evaluator import Evaluator, NetworkEvaluator
 from spikenas.run.executor import EXECUTORS, Executor, ExecutorSettings, SerialExecutor, make_executor, usable_cpus
 from spikenas.run.process_executor import ProcessExecutor
+from spikenas.run.search_stage import SearchTask
 from spikenas.run.store import SqliteStore
 from spikenas.run.study import StudyResult, run_study
 from spikenas.run.trainer import ShortTrainer
@@ -293,19 +295,25 @@ def trainings() -> NetworkEvaluator:
     )
 
 
-def test_in_equal_times_twice_the_work_is_shown_half_the_images() -> None:
+def test_what_could_not_be_trained_long_is_shown_fewer_images() -> None:
     labels = np.arange(40_000) % 4
     split = Split(np.zeros((len(labels), 1, 8, 8), np.uint8), labels)
     space = load_space("embedded")
     graphs = [space.lower(space.parse(f"t{steps}-b8-k3s1-32:003.00.0-pool"), (1, 8, 8), 4) for steps in (2, 4)]
     works = [64 * (9 * 32 + steps * 9 * 32 * 32) + steps * 4 * 32 for steps in (2, 4)]  # stem once, conv3x3, readout
-    trainer = ShortTrainer(split, split, TrainConfig(threads=1), epoch_work=1e10)
+    trainer = ShortTrainer(split, split, TrainConfig(threads=1), most_work=1e10)
     shown = [trainer.shown(graph) for graph in graphs]
     assert [len(images) for images in shown] == [round(1e10 / work) for work in works]
     assert np.ptp(np.bincount(shown[0].labels)) <= 1
-    assert len(replace(trainer, epoch_work=1e12).shown(graphs[0])) == len(split)
-    assert len(replace(trainer, epoch_work=1.0).shown(graphs[0])) == 2000
-    assert replace(trainer, epoch_work=None).shown(graphs[0]) is split
+    assert len(replace(trainer, most_work=1e12).shown(graphs[0])) == len(split)
+    assert len(replace(trainer, most_work=1.0).shown(graphs[0])) == 1000
+    assert replace(trainer, most_work=None).shown(graphs[0]) is split
+
+    data = Dataset("noise", split, split, split, ("a", "b", "c", "d"))
+    task = SearchTask(space, (1, 8, 8), 4, load_target("cortex-m4"), Budget(), dataset=data, minutes=1)
+    # 40 epochs of 40,000 images in a minute of 1e11 weights a second leave 1.5e11 an epoch, a fifth of it to the race
+    assert task.evaluator.trainer is not None
+    assert task.evaluator.trainer.most_work == pytest.approx(60 * 1e11 / 40 / 5)  # type: ignore[attr-defined]
 
 
 def test_real_trainings_are_the_same_to_the_last_bit(tmp_path: Path) -> None:

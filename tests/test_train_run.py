@@ -16,17 +16,24 @@ import numpy as np
 import pytest
 import torch
 
+from spikenas import reference
 from spikenas.cli.main import main
 from spikenas.cli.progress import RunProgress
 from spikenas.data.datasets import load_dataset
 from spikenas.data.split import Split
 from spikenas.errors import RunError
 from spikenas.graph import AvgPool2d, BatchNorm2d, Conv2d, Edge, Flatten, Graph, Input, Lif, Linear, Mean, Node, Output
-from spikenas.run.artifacts import load_model
+from spikenas.run.artifacts import load_integer_model, load_model
+from spikenas.run.trainer import ShortTrainer
 from spikenas.run.training_store import load_training, save_training
+from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import Network, from_model, normalize
 from spikenas.snn.operations_count import count_operations
+from spikenas.snn.precision import bits_by_layer
+from spikenas.snn.qat import fine_tune, qat_config
+from spikenas.snn.quantize import quantize
 from spikenas.snn.train import TrainConfig, TrainState, train
+from spikenas.space.space import load_space
 
 GENOTYPE = "t2-b8-k3s2-8:003.00.0-pool"
 COMMAND = ["train", GENOTYPE, "--data", "digits", "--limit", "300", "--epochs", "8", "--threads", "1"]
@@ -329,3 +336,51 @@ def test_images_of_another_size_are_refused(finished: Path, tmp_path: Path, caps
     assert "has 2 classes, the network 10" in capsys.readouterr().err
     assert main(["evaluate", str(finished), "--split", "tests"]) == 2
     assert "split 'tests' is unknown: choose from train, val, test" in capsys.readouterr().err
+
+
+# --- rounding -----------------------------------------------------------------------------------------------
+
+
+def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = ["train", "t4-b2-k3s2-16:003.00.0-pool", "--data", "digits", "--epochs", "20", "--out", str(out)]
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert "points in validation: training on with it" in told
+    assert "2 epochs with them rounded" in told
+    assert "kept" in told
+    tuned, before = load_model(out / "model.safetensors"), load_model(out / "unrounded.safetensors")
+    integer = load_integer_model(out / "integer.safetensors")
+    (conv,) = (name for name in bits_by_layer(integer) if "e03" in name)
+    rows = tuned.weights[f"{conv}.weight"].reshape(16, -1)
+    assert all(len(np.unique(np.abs(row))) <= 2 for row in rows)  # 0 and one step a channel
+    assert all(len(np.unique(np.abs(row))) > 2 for row in before.weights[f"{conv}.weight"].reshape(16, -1))
+    test = load_dataset("digits", seed=0).test
+    once = reference.run(quantize(before), test.images).outputs.argmax(1)
+    assert json.loads((out / "summary.json").read_text())["integer_accuracy"] > np.mean(once == test.labels) + 0.02
+
+    # stopped between two files, it ends with the same integers
+    (out / "integer.safetensors").unlink()
+    assert main(command) == 0
+    again = load_integer_model(out / "integer.safetensors")
+    assert all(np.array_equal(array, again.weights[name]) for name, array in integer.weights.items())
+
+    capsys.readouterr()
+    assert main(["quantize", str(out), "--bits", "8", "--json"]) == 0  # of what was never rounded
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["float_accuracy"] == pytest.approx(
+        evaluate(from_model(before), test).accuracy
+    )
+
+
+def test_a_candidate_of_few_bits_is_judged_with_rounded_weights_and_goes_on_without() -> None:
+    data, space = load_dataset("digits", seed=0), load_space("embedded")
+    graph = space.lower(space.parse("t2-b2-k3s2-8:003.00.0-pool"), data.input_shape, data.classes)
+    trainer = ShortTrainer(data.train, data.val, TrainConfig(threads=1))
+    found = trainer(graph, None, epochs=3, seed=0)
+    plain = train(graph, data.train, data.val, TrainConfig(threads=1, epochs=3))
+    for name, array in plain.model.weights.items():
+        assert np.array_equal(found.model.weights[name], array), name
+    tuned = fine_tune(plain.model, data.train, data.val, replace(qat_config(1, seed=0), threads=1)).model
+    assert found.accuracy == evaluate(from_model(tuned), data.val).accuracy != plain.best.val_accuracy

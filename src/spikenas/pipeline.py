@@ -26,9 +26,9 @@ from spikenas.data.datasets import Dataset, dataset_of
 from spikenas.errors import NothingFits
 from spikenas.graph import Graph, Lif
 from spikenas.html_table import html_table
-from spikenas.model import IntegerModel, Model
+from spikenas.model import IntegerModel
 from spikenas.run.answers import look_at_answers
-from spikenas.run.artifacts import load_integer_model, plain, read_json, save_model, write_json
+from spikenas.run.artifacts import plain, read_json, write_json
 from spikenas.run.choice import keep_choice
 from spikenas.run.decisions import why_kernels, why_network
 from spikenas.run.executor import ExecutorSettings, check_executor, make_executor
@@ -38,6 +38,7 @@ from spikenas.run.quantization import read_quantized
 from spikenas.run.report import ReportData, write_report
 from spikenas.run.report_again import keep_page
 from spikenas.run.report_certificates import read_certificates
+from spikenas.run.rounding_stage import make_integers
 from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
 from spikenas.run.search_study import SearchObserver
@@ -46,7 +47,6 @@ from spikenas.run.train_stage import TrainObserver, follow_training, for_minutes
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
-from spikenas.snn.quantize import quantize
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
 from spikenas.space.space import load_space
 
@@ -158,7 +158,7 @@ def run(
             model = train_network(folder, graph, dataset, training, observer, tensorboard=tensorboard)
         with _timed(store, "quantize"):
             observer.stage("quantize", "integer weights, thresholds and membranes")
-            integer = _quantize(folder, model, dataset)
+            model, integer = make_integers(folder, model, dataset, training, observer)
         with _timed(store, "evaluate"):
             observer.stage("evaluate", f"{len(dataset.test)} test images")
             judged = evaluate(from_model(model), dataset.test)
@@ -222,14 +222,6 @@ def _check_fits(graph: Graph, target: Target, budget: Budget) -> None:
     least = estimate(graph, target, silent, flash_bytes=budget.flash_bytes, ram_bytes=budget.ram_bytes)
     if over := budget.violations(least):
         raise NothingFits(f"this network cannot fit: {'; '.join(over)}; raise that limit, or search for a smaller one")
-
-
-def _quantize(folder: RunFolder, model: Model, dataset: Dataset) -> IntegerModel:
-    if folder.integer_model.exists():
-        return load_integer_model(folder.integer_model)
-    integer = quantize(model)
-    save_model(folder.integer_model, integer)
-    return integer
 
 
 @contextmanager

@@ -56,6 +56,13 @@ def why_epoch(kept: EpochStats, curve: Sequence[EpochStats]) -> str:
     return f"{words}, the last within a standard error of the highest, {100 * highest.val_accuracy:.1f}%"
 
 
+def why_rounding(before: float, rounded: float, tuned: float, epochs: int) -> str:
+    """Which weights became the integers: the trained ones rounded, or trained on so; accuracies 0 to 1."""
+    words = f"{100 * rounded:.1f}% of validation images with rounded weights, {100 * before:.1f}% without"
+    tried = f"{epochs} epoch{'s' if epochs > 1 else ''} with them rounded: {100 * tuned:.1f}%"
+    return f"{words}; {tried}, {'kept' if tuned > rounded else 'not kept'}"
+
+
 def why_kernels(cost: Cost, graph: Graph, target: Target, budget: Budget) -> str:
     """Which kernels compute a network of ``cost``; on a neuromorphic chip, how many cores."""
     if cost.assignment is not None:

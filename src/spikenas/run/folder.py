@@ -56,6 +56,16 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def unrounded(self) -> Path:
+        """The network before it was trained on with rounded weights, where it was."""
+        return self.path / "unrounded.safetensors"
+
+    @property
+    def trained(self) -> Path:
+        """The network as its training left it."""
+        return self.unrounded if self.unrounded.exists() else self.model
+
+    @property
     def integer_model(self) -> Path:
         return self.path / INTEGER_FILE
 

@@ -140,7 +140,7 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     trained network.
     """
     there = read_run(run)
-    model = load_model(there.model)
+    model = load_model(there.trained)
     target = load_target(settings.target or there.settings["target"])
     flash_bytes = settings.flash_bytes or there.settings.get("flash_bytes")
     budget = Budget(flash_bytes, there.settings.get("ram_bytes"))

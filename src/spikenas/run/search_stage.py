@@ -34,9 +34,8 @@ from spikenas.space.space import Space
 
 # A short training of the search sees this share of the images an epoch, within bounds.
 RACE_SHARE, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 1 / 5, 2000, 10_000
-RACE_WORK = 2**34
-"""weights applied in an epoch of a race, for each minute of the training that follows: a race of the usual eight takes
-about a tenth of its time"""
+WORK_RATE, ENOUGH_EPOCHS = 1e11, 40
+"""weights applied in a second of training on two cores, nearly; epochs after which more bring little"""
 HEAVY_IMAGES = 2000
 """an epoch of more images than these takes seconds, for which it is worth to start other processes"""
 
@@ -45,8 +44,8 @@ HEAVY_IMAGES = 2000
 class SearchTask:
     """What is searched, for which device, and how. Raises InputError for what needs a dataset and has none.
 
-    ``minutes`` that the chosen network is trained for, if they are known: then finalists race for equal times, in
-    proportion, rather than on equal numbers of images.
+    ``minutes`` that the chosen network is trained for, if they are known: finalists that could not do ENOUGH_EPOCHS in
+    them see fewer images in the race, too.
     """
 
     space: Space[Any]
@@ -100,7 +99,8 @@ class SearchTask:
         config = TrainConfig(batch_size=TrainConfig().batch_of(images), threads=1)  # the same for all
         trainer = ShortTrainer(seen, judged, config)
         if self.minutes is not None:
-            trainer = ShortTrainer(data.train, judged, config, RACE_WORK * self.minutes)
+            whole_epoch = 60 * self.minutes * WORK_RATE / ENOUGH_EPOCHS
+            trainer = replace(trainer, most_work=whole_epoch * images / len(data.train))
         evaluator = replace(evaluator, trainer=trainer)
         if all(score.needs is Needs.STRUCTURE for score in self.scores):
             return evaluator

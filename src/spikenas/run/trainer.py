@@ -13,6 +13,8 @@ from spikenas.run.evaluator import Training
 from spikenas.score.structure import work
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
+from spikenas.snn.precision import has_few_bits
+from spikenas.snn.qat import fine_tune, qat_config
 from spikenas.snn.train import TrainConfig, train
 
 
@@ -20,28 +22,35 @@ from spikenas.snn.train import TrainConfig, train
 class ShortTrainer:
     """Trains candidates on ``train_split`` under ``config``, whose epochs and seed each call replaces.
 
-    ``epoch_work``: weights applied in an epoch, which shows a network of more :func:`work` fewer images, so that it
-    takes all about as long; None shows everyone all images.
+    A network of few bits is judged after one more epoch with its weights rounded, as it would be used.
+
+    ``most_work``: weights applied in an epoch at most, so that one shows fewer images to a network of more
+    :func:`work`; None shows everyone all images.
     """
 
     train_split: Split
     val_split: Split
     config: TrainConfig
-    epoch_work: float | None = None
+    most_work: float | None = None
 
     def __call__(self, graph: Graph, start: Model | None, *, epochs: int, seed: int) -> Training:
         config = replace(self.config, epochs=epochs, seed=seed)
-        result = train(graph, self.shown(graph), self.val_split, config, start=start)
-        judged = evaluate(from_model(result.model), self.val_split)
+        shown = self.shown(graph)
+        result = train(graph, shown, self.val_split, config, start=start)
+        used = result.model
+        if has_few_bits(graph):
+            tuning = replace(qat_config(1, seed=seed), batch_size=config.batch_size, threads=config.threads)
+            used = fine_tune(used, shown, self.val_split, tuning).model
+        judged = evaluate(from_model(used), self.val_split)
         curve = tuple(asdict(stats) for stats in result.curve)
         return Training(result.model, judged.accuracy, curve, judged.spike_rates)
 
     def shown(self, graph: Graph) -> Split:
         """The images of an epoch, the same in every training of ``graph``."""
-        if self.epoch_work is None:
+        if self.most_work is None:
             return self.train_split
-        images = max(IMAGES_LEAST, round(self.epoch_work / work(graph)))
+        images = max(IMAGES_LEAST, round(self.most_work / work(graph)))
         return thin(self.train_split, images, np.random.default_rng(self.config.seed))
 
 
-IMAGES_LEAST = 2000
+IMAGES_LEAST = 1000

@@ -27,6 +27,11 @@ def neuron_layers(graph: Graph) -> dict[str, Lif]:
     return {node.name: node.layer for node in graph.nodes if isinstance(node.layer, Lif)}
 
 
+def has_few_bits(graph: Graph) -> bool:
+    """Whether rounding some layer's weights may cost accuracy worth speaking of."""
+    return any(layer.weight_bits < MOST_BITS for layer in weighted_layers(graph).values())
+
+
 def with_bits(graph: Graph, weights: Mapping[str, int], membranes: Mapping[str, int] | None = None) -> Graph:
     """``graph`` with the bits of some layers' weights and some neurons' membranes replaced."""
     layers = {
