@@ -139,7 +139,7 @@ def test_processes_that_train_together_do_as_one(tmp_path: Path) -> None:
             assert together[name] == pytest.approx(array, rel=1e-3, abs=1e-4)
 
 
-TOGETHER = TrainConfig(epochs=2, batch_size=20, threads=1, augment="shift1", mixup=0.0, clip=0.0)
+TOGETHER = TrainConfig(epochs=2, half_steps=0.5, batch_size=20, threads=1, augment="shift1", mixup=0.0, clip=0.0)
 
 
 def noise(count: int) -> Split:
@@ -155,6 +155,29 @@ def chain(*layers: object, timesteps: int = 2) -> Graph:
 
 def plain_graph() -> Graph:
     return chain(Input((1, 8, 8)), Conv2d(6), Lif(threshold=0.3), Flatten(), Linear(4), Mean(), Output())
+
+
+def test_half_the_steps_are_those_of_a_network_of_half_the_steps() -> None:
+    long, short = (replace(plain_graph(), timesteps=steps) for steps in (5, 3))
+    config = TrainConfig(epochs=1, batch_size=20, threads=1)
+    halved = train(long, noise(40), noise(20), replace(config, half_steps=1.0))
+    plain = train(short, noise(40), noise(20), config)
+    for name, array in plain.model.weights.items():
+        assert np.array_equal(halved.model.weights[name], array), name
+    assert halved.model.graph == long
+    assert halved.curve[0].spike_rate == plain.curve[0].spike_rate
+    assert halved.curve[0].train_loss == plain.curve[0].train_loss
+
+
+def test_a_training_that_goes_on_knows_when_its_steps_were_half() -> None:
+    graph, config = plain_graph(), TrainConfig(epochs=4, batch_size=20, threads=1, half_steps=0.6)
+    states: list[TrainState] = []
+    whole = train(graph, noise(40), noise(20), config)
+    train(graph, noise(40), noise(20), config, stop_after=2, on_state=states.append)
+    resumed = train(graph, noise(40), noise(20), config, resume=states[-1])
+    assert [stats.train_loss for stats in resumed.curve] == [stats.train_loss for stats in whole.curve]
+    never = train(graph, noise(40), noise(20), replace(config, half_steps=0.0))
+    assert never.curve[3].train_loss != whole.curve[3].train_loss
 
 
 def test_minutes_become_epochs_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,8 @@ class TrainConfig:
     ``augment`` see :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution;
     ``temporal_loss`` the weight of the loss of each single step, both 0 for none (:mod:`spikenas.snn.objective`).
     ``rate_penalty`` times the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each
-    neuron's leak (PLIF, Fang et al., ICCV 2021). ``average`` is the decay of an exponential average of the weights,
+    neuron's leak (PLIF, Fang et al., ICCV 2021). The first epochs, a share ``half_steps`` of them, compute half the
+    timesteps of a network that sees a still image. ``average`` is the decay of an exponential average of the weights,
     which is then what is judged and kept (0: none). ``patience`` epochs without a better validation accuracy end
     the training (0: none do). ``clip`` bounds the gradient's norm (0: not at all). ``precision`` is ``float32``,
     ``bfloat16`` for convolutions and what they exchange, or ``auto``, see :mod:`spikenas.snn.hardware`; so is
@@ -39,6 +40,7 @@ class TrainConfig:
     mixup: float = 0.0
     temporal_loss: float = 0.0
     learn_decay: bool = False
+    half_steps: float = 0.0
     average: float = 0.0
     patience: int = 0
     dropout: float = 0.0
@@ -84,6 +86,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.99),
     "mixup": (0, 100),
     "temporal_loss": (0, 1),
+    "half_steps": (0, 1),
     "average": (0, 0.999999),
     "patience": (0, 100_000),
     "dropout": (0, 0.99),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,8 @@ class TrainingRun:
         if start is not None:
             load_weights(self.network, start)
         self.network.to(self.device)
-        self.stepper = self.workers.wrap(Stepper(self.network), self.device)
+        self.step = Stepper(self.network, self._halved())
+        self.stepper = self.workers.wrap(self.step, self.device)
         self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(self.network, config))
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pixels = torch.from_numpy(train_split.images).to(self.device)
@@ -89,6 +91,7 @@ class TrainingRun:
         """Raises Unsound when the loss is no number, or a neuron has stopped firing."""
         epoch, begun = self.epoch + 1, time.perf_counter()
         self.network.train()
+        self.step.is_short = self.step.short is not None and self.epoch < self.config.half_steps * self.config.epochs
         order = torch.randperm(len(self.labels), generator=self.generator)
         totals = np.zeros(3)  # images seen, loss, right answers
         fired = dict.fromkeys(self.neurons, 0.0)
@@ -154,7 +157,7 @@ class TrainingRun:
         return value, correct, {name: float(count.detach()) for name, count in counts.items()}, len(images)
 
     def _sites(self, name: str) -> int:
-        return self.neurons[name] * self.network.graph.timesteps
+        return self.neurons[name] * self.step.timesteps
 
     def _set_momentum(self, step: int) -> None:
         """Running statistics are the mean of all batches while these are few: no trace of where they began."""
@@ -208,6 +211,15 @@ class TrainingRun:
         c = self.config
         return self.build(graph, neuron=c.neuron, dropout=c.dropout, learn_decay=c.learn_decay, seed=c.seed)
 
+    def _halved(self) -> Network | None:
+        """The same network, of the same modules, in half the steps; None where there is none to be had."""
+        graph = self.network.graph
+        if not self.config.half_steps or graph.timesteps == 1 or graph.input not in graph.static:
+            return None
+        halved = self._new_network(replace(graph, timesteps=(graph.timesteps + 1) // 2))
+        halved.operators, halved.generator = self.network.operators, self.network.generator
+        return halved
+
     # --- out and in again ---------------------------------------------------------------------------------
 
     def state(self) -> TrainState:
@@ -250,14 +262,25 @@ class TrainingRun:
 
 
 class Stepper(nn.Module):
-    """The forward pass of a training step, as a module of its own for torch's DistributedDataParallel."""
+    """The forward pass of a training step, as a module of its own for torch's DistributedDataParallel.
 
-    def __init__(self, network: Network) -> None:
+    With ``is_short`` it is that of ``short``, a network of the same parameters.
+    """
+
+    def __init__(self, network: Network, short: Network | None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.short, self.is_short = network, short, False
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.network.steps_with_spikes(images)
+        return self._network.steps_with_spikes(images)
+
+    @property
+    def timesteps(self) -> int:
+        return self._network.graph.timesteps
+
+    @property
+    def _network(self) -> Network:
+        return self.short if self.is_short and self.short is not None else self.network
 
 
 def _arrays(network: Network) -> Arrays:
