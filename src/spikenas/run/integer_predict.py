@@ -10,6 +10,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
+from spikenas.data.split import Split
 from spikenas.deploy import host_library
 from spikenas.errors import MissingTool, QuantizeError
 from spikenas.model import IntegerModel
@@ -26,3 +27,8 @@ def predict_integers(model: IntegerModel, images: npt.NDArray[np.uint8]) -> npt.
         except (MissingTool, QuantizeError):  # no compiler, or 32-bit membranes
             pass
     return integer_network.predict(model, images)
+
+
+def integer_accuracy(model: IntegerModel, split: Split) -> float:
+    """Share of right answers, 0 to 1."""
+    return float(np.mean(predict_integers(model, split.images).argmax(axis=1) == split.labels))

@@ -25,7 +25,7 @@ from spikenas.errors import InputError, NothingFits, RunError
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
 from spikenas.run.folder import INTEGER_FILE, RESULT_FILE, RunFolder, open_run, read_run
-from spikenas.run.integer_predict import predict_integers
+from spikenas.run.integer_predict import integer_accuracy
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.flips import flipped_spikes
@@ -188,7 +188,7 @@ def quantize_model(
     observer.stage("evaluate", f"{len(dataset.test)} test images, integers")
     observer.step(0, 3, "integer network")
     integer = quantize(wanted, calibration, grid=grid)
-    hits = predict_integers(integer, dataset.test.images).argmax(axis=1) == dataset.test.labels
+    accuracy = integer_accuracy(integer, dataset.test)
     cost = estimate(
         integer.graph,
         target,
@@ -211,7 +211,7 @@ def quantize_model(
         ram_bytes=cost.ram_bytes,
         test_images=len(dataset.test),
         float_accuracy=float_accuracy,
-        integer_accuracy=float(np.mean(hits)),
+        integer_accuracy=accuracy,
         flips=flips,
         sensitivity=tuple(sensitivity),
         weights=tuple(weight_ranges(integer)),

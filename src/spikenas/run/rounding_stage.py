@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from spikenas.data.datasets import Dataset
-from spikenas.data.split import Split, thin
+from spikenas.data.split import thin
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_integer_model, load_model, save_model
 from spikenas.run.decisions import why_rounding
 from spikenas.run.folder import RunFolder
-from spikenas.run.integer_predict import predict_integers
+from spikenas.run.integer_predict import integer_accuracy
 from spikenas.run.quantization import CALIBRATION_IMAGES
 from spikenas.run.train_stage import TrainObserver
 from spikenas.snn.evaluate import evaluate
@@ -58,7 +58,7 @@ def _tuned(
     observer: TrainObserver,
 ) -> tuple[Model, IntegerModel]:
     judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(training.seed))
-    before, rounded = evaluate(from_model(model), judged).accuracy, _accuracy(integer, judged)
+    before, rounded = evaluate(from_model(model), judged).accuracy, integer_accuracy(integer, judged)
     if before - rounded <= MOST_LOST:
         return model, integer
     epochs = max(1, round(FINE_TUNING_SHARE * training.epochs))
@@ -73,14 +73,10 @@ def _tuned(
         on_batch=observer.batch,
     )
     again = quantize(tuned.model, calibration, grid=tuned.grid)
-    after = _accuracy(again, judged)
+    after = integer_accuracy(again, judged)
     observer.message(why_rounding(before, rounded, after, epochs))
     if after <= rounded:
         return model, integer
     save_model(folder.unrounded, model)
     save_model(folder.model, tuned.model)
     return tuned.model, again
-
-
-def _accuracy(integer: IntegerModel, split: Split) -> float:
-    return float(np.mean(predict_integers(integer, split.images).argmax(axis=1) == split.labels))

@@ -108,12 +108,11 @@ def for_minutes(
         few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
         judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
         # the first epoch compiles, the second is like all others
-        tried = {
-            half: train(graph, few, judged, replace(training, epochs=2, batch_size=batch, half_steps=half))
-            for half in {0.0, 1.0 if training.half_steps else 0.0}
-        }
-        seconds = {half: result.curve[-1].seconds / len(few) for half, result in tried.items()}
-        each = training.half_steps * seconds.get(1.0, 0.0) + (1.0 - training.half_steps) * seconds[0.0]
+        each = 0.0
+        for half, share in ((0.0, 1.0 - training.half_steps), (1.0, training.half_steps)):
+            if share:
+                tried = train(graph, few, judged, replace(training, epochs=2, batch_size=batch, half_steps=half))
+                each += share * tried.curve[-1].seconds / len(few)
         epoch = each * (len(dataset.train) + FORWARD * len(dataset.val))
         write_json(folder.pace, {"epochs": max(1, int(60 * minutes / epoch)), "images_per_s": 1 / each})
     epochs = int(read_json(folder.pace)["epochs"])

@@ -148,7 +148,7 @@ class Scales:
         fine, floors = [natural[name] for name in layers], self._floors(group)
         if any(_needs_one_scale(self.graph, name) for name in group):
             fine, floors = ([array.max(keepdims=True) for array in arrays] for arrays in (fine, floors))
-        shifts = self._shifts_of(group, layers, fine) if self.grid is None else self.grid.shifts
+        shifts = self._shifts_of(group, natural, fine) if self.grid is None else self.grid.shifts
         fitting = [array * 2.0 ** shifts[name] for array, name in zip(fine, layers, strict=True)]
         scale = np.max(np.broadcast_arrays(*fitting, *floors), axis=0)
         scale[scale == 0] = scale.max() or 1.0  # a channel that nothing enters
@@ -157,13 +157,17 @@ class Scales:
         for name in group:
             self._scales[name] = np.broadcast_to(scale, self.graph.shapes[name][:1])
         for name in layers:
-            spare = self._spare_shift(name, natural[name], shifts[name])
-            self._shifts[name] = spare if self.grid is None else shifts[name]
+            given = shifts[name]
+            self._shifts[name] = self._spare_shift(name, natural[name], given) if self.grid is None else given
 
-    def _shifts_of(self, group: frozenset[str], layers: list[str], fine: list[Floats]) -> dict[str, int]:
-        """Shifts at which the layers' own currents fit their bits, and together err least."""
+    def _shifts_of(self, group: frozenset[str], natural: Mapping[str, Floats], fine: list[Floats]) -> dict[str, int]:
+        """Shifts at which the layers' own currents fit their bits, and together err least.
+
+        ``natural`` by layer, and ``fine`` the same where channels need no common scale.
+        """
+        layers = list(natural)
         stored = not all(in_accumulator(self.graph, name) for name in group)
-        least = [self._least_shift(name) if stored else 0 for name in layers]
+        least = [self._least_shift(name, natural[name]) if stored else 0 for name in layers]
         wanted = [array * 2.0**shift for array, shift in zip(fine, least, strict=True)]
         most = [0 if shift else self._most_left(name, layers) for name, shift in zip(layers, least, strict=True)]
         lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
@@ -196,9 +200,8 @@ class Scales:
         natural: Floats = np.maximum(best_steps(fine, layer.weight_bits), fine.sum(axis=1) * reach / SUM_LIMIT)
         return natural
 
-    def _least_shift(self, name: str) -> int:
+    def _least_shift(self, name: str, natural: Floats) -> int:
         """The least shift at which pixels or currents cannot make the layer's own current leave 16 bits."""
-        natural = self._natural(name)
         source = self.graph.sources[name][0].source
         if self.graph.kinds[source] not in (Kind.IMAGE, Kind.CURRENT):
             return 0

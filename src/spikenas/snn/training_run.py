@@ -57,7 +57,7 @@ class TrainingRun:
         if start is not None:
             load_weights(self.network, start)
         self.network.to(self.device)
-        self.step = Stepper(self.network, self._halved())
+        self.halved, self.step = self._halved(), Stepper(self.network)
         self.stepper = self.workers.wrap(self.step, self.device)
         self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(self.network, config))
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -91,7 +91,8 @@ class TrainingRun:
         """Raises Unsound when the loss is no number, or a neuron has stopped firing."""
         epoch, begun = self.epoch + 1, time.perf_counter()
         self.network.train()
-        self.step.is_short = self.step.short is not None and self.epoch < self.config.half_steps * self.config.epochs
+        is_short = self.epoch < self.config.half_steps * self.config.epochs
+        self.step.network = self.halved if is_short and self.halved is not None else self.network
         order = torch.randperm(len(self.labels), generator=self.generator)
         totals = np.zeros(3)  # images seen, loss, right answers
         fired = dict.fromkeys(self.neurons, 0.0)
@@ -157,7 +158,7 @@ class TrainingRun:
         return value, correct, {name: float(count.detach()) for name, count in counts.items()}, len(images)
 
     def _sites(self, name: str) -> int:
-        return self.neurons[name] * self.step.timesteps
+        return self.neurons[name] * self.step.network.graph.timesteps
 
     def _set_momentum(self, step: int) -> None:
         """Running statistics are the mean of all batches while these are few: no trace of where they began."""
@@ -264,23 +265,15 @@ class TrainingRun:
 class Stepper(nn.Module):
     """The forward pass of a training step, as a module of its own for torch's DistributedDataParallel.
 
-    With ``is_short`` it is that of ``short``, a network of the same parameters.
+    ``network`` may be exchanged for another of the same modules.
     """
 
-    def __init__(self, network: Network, short: Network | None) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network, self.short, self.is_short = network, short, False
+        self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._network.steps_with_spikes(images)
-
-    @property
-    def timesteps(self) -> int:
-        return self._network.graph.timesteps
-
-    @property
-    def _network(self) -> Network:
-        return self.short if self.is_short and self.short is not None else self.network
+        return self.network.steps_with_spikes(images)
 
 
 def _arrays(network: Network) -> Arrays:
