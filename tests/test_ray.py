@@ -7,11 +7,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from fakes_executor import Deadly, Loaded, nap, take_bytes
+from fakes_executor import Deadly, Loaded, nap, need_ray, take_bytes
 from fakes_search import DigitEvaluator, DigitSpace
 from test_executors import SETTINGS, check_contract, study, untimed
 
@@ -36,12 +35,6 @@ def test_ray_is_missed_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BY_STRUCTURE = StudySettings(input_shape=(1, 8, 8), classes=10)
-
-
-def need_ray() -> None:
-    """Without importing it, which the executor does when it has told Ray what to keep to itself."""
-    if find_spec("ray") is None:
-        pytest.skip("ray is not installed: pip install 'spikenas[ray]'")
 
 
 def free_port() -> int:
