@@ -86,9 +86,9 @@ PRICES: dict[Kernels, dict[str, Work]] = {
             pooled=14.9, averaged=53.4, moved=19.1, wide=15.6, neurons=10, slow_neurons=27.3, pixels=9.55,
         ),
         "thumb1": Work(
-            plain_runs=118, runs=97.4, terms=266, units=34.5, tap_units=69.9, events=8.5, words_8=15.1, words_4=20.9,
-            words_2=23.3, sum_words=41.5, wide_words=87.2, macs=6.56, patched=13.7, single=60.9, pooled=22.8,
-            averaged=111, moved=27.5, wide=17.3, neurons=39.6, slow_neurons=49.9, pixels=13.3,
+            plain_runs=126, runs=90, terms=263, units=29.3, tap_units=65.5, events=11.2, words_8=13, words_4=20.4,
+            words_2=23, sum_words=26, wide_words=104, macs=6.46, patched=14.4, single=62.5, pooled=24.2,
+            averaged=102, moved=27.5, wide=17.7, neurons=40.8, slow_neurons=50.4, pixels=13.3,
         ),
         "riscv": Work(
             plain_runs=114, runs=113, terms=234, units=12.7, tap_units=53.6, events=13.5, passes=4.94, words_8=5.55,

@@ -61,6 +61,9 @@ typedef struct {
     uint8_t reading, form, delay;
     uint8_t pool_shift;  /* of the reciprocal */
     uint8_t left;        /* what is added counts 2^left times */
+#if !SPK_COMPACT
+    uint8_t unit_bytes;  /* a load of packed spikes */
+#endif
     uint16_t group_in, group_out; /* channels of one group of a grouped convolution */
     uint32_t reciprocal; /* UNITS: of group_in in 16 bits; POOL: of twice the window, 0 for the sum */
     const void *weights; /* UNITS and SKIP: 0 for weights of one */
@@ -69,8 +72,7 @@ typedef struct {
     uint16_t pixel_bytes; /* of packed spikes */
     uint8_t packing;      /* 2^packing weights in a byte */
 #else
-    uint8_t unit_bytes;  /* a load of packed spikes */
-    uint8_t units;       /* loads a pixel */
+    uint16_t units;      /* loads a pixel */
     uint8_t bits;        /* of a weight in a row */
     uint8_t tap_by_tap;  /* ROWS: units cannot be listed in runs */
     uint8_t whole_blocks; /* ROWS: 8 bits, and as many sums as 4 words hold, or a multiple */
@@ -103,8 +105,8 @@ typedef struct {
     const uint8_t *norm_sign; /* a bit a channel: subtract instead of add */
     int16_t decay;            /* fraction of 256 */
     int16_t limit;            /* the membrane stays within -limit - 1 .. limit */
+    uint16_t pixel_bytes;     /* of packed spikes */
     uint8_t subtract;         /* reset by subtraction instead of to zero */
-    uint8_t pixel_bytes;      /* of packed spikes */
     uint8_t membrane_bytes;   /* in the array; 0: they live in scratch while their pixel is computed */
 #if !SPK_COMPACT
     uint8_t calm;             /* the limit is never reached */
