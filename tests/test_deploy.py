@@ -61,6 +61,22 @@ def test_feedback() -> None:
     assert np.array_equal(predict(model, images), expected.outputs)
 
 
+@pytest.mark.parametrize("kernels", Kernels)
+def test_thousands_of_neurons_without_a_map(kernels: Kernels) -> None:
+    """Their packed spikes are 1,025 bytes, or 257 words: more than a byte counts."""
+    g = GraphBuilder()
+    image = g.add(Input((1, 2, 2)), name="image")
+    many = g.add(Lif(), g.add(Linear(8_200), g.add(Flatten(), image)), name="many")
+    more = g.add(Lif(), g.add(Linear(5), many))
+    g.add(Output(), g.add(Mean(), g.add(Linear(3), more)))
+    model = random_weights(g.build(2), 0, scale=0.1)
+    images = random_images(model.graph, 4, 0)
+    expected = run(model, images)
+    assert expected.values["many"][..., 8_192:].any()
+    with host_library(model, kernels=kernels) as library:
+        assert np.array_equal(library.predict(images), expected.outputs)
+
+
 def watched(library: HostLibrary, image: npt.NDArray[np.uint8], trace: Trace, number: int) -> list[Difference]:
     """Every step that left something else in the arena than image ``number`` of the trace."""
     found: list[Difference] = []
