@@ -92,16 +92,16 @@ def test_spikingjelly_steps_one_by_one(layer: Lif) -> None:
 
 
 def test_surrogate_gradient_by_hand() -> None:
-    # u = (0.5, 0.25 + 1.0), threshold 1, h(u) = 1 / (1 + (pi (u - 1))^2); v(0) reaches u(1) through the leak
+    # u = (0.5, 0.25 + 1.0), threshold 1, h(u) = 1/2 / (1 + (pi/2 (u - 1))^2); v(0) reaches u(1) through the leak
     x = torch.tensor([[0.5], [1.0]], requires_grad=True)
     fused(x, Lif(decay=0.5), 2).sum().backward()
-    h0, h1 = (1 / (1 + (np.pi * (u - 1.0)) ** 2) for u in (0.5, 1.25))
+    h0, h1 = (0.5 / (1 + (np.pi / 2 * (u - 1.0)) ** 2) for u in (0.5, 1.25))
     assert x.grad is not None
     np.testing.assert_allclose(x.grad.flatten().numpy(), [h0 + 0.5 * h1, h1], rtol=1e-6)
     # after a spike the zeroed membrane passes nothing back
     x = torch.tensor([[1.5], [1.0]], requires_grad=True)
     fused(x, Lif(decay=0.5), 2).sum().backward()
-    h0, h1 = (1 / (1 + (np.pi * (u - 1.0)) ** 2) for u in (1.5, 1.0))
+    h0, h1 = (0.5 / (1 + (np.pi / 2 * (u - 1.0)) ** 2) for u in (1.5, 1.0))
     assert x.grad is not None
     np.testing.assert_allclose(x.grad.flatten().numpy(), [h0, h1], rtol=1e-6)
 

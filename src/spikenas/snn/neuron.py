@@ -3,9 +3,9 @@
 ``x`` and the spikes are [T, B, ...]; an ``x`` of [1, B, ...] is the same current at every step and is never copied.
 Membranes start at 0. Internally ``u / gain`` is kept, which obeys the same equation with ``threshold / gain``.
 
-The gradient is the surrogate of Fang et al. (ICCV 2021, the arc tangent of spikingjelly) with alpha = 2,
+The gradient is the surrogate of Fang et al. (ICCV 2021, the arc tangent of spikingjelly) with alpha = 1,
 ``ds/du = (alpha / 2) / (1 + (pi / 2 * alpha * (u - threshold))**2)``; the reset is constant to it (``detach_reset``),
-as in SNASNet.
+as in SNASNet. Theirs, alpha = 2, is half as wide, and networks of few neurons learn less by it (docs/benchmarks.md).
 
 >>> fused(torch.tensor([[0.6], [0.6], [0.6]]), Lif(decay=0.5), timesteps=3).flatten().tolist()
 [0.0, 0.0, 1.0]
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from spikenas.errors import GraphError, MissingTool
 from spikenas.graph import Lif, Reset
 
-ALPHA = 2.0
+ALPHA = 1.0
 LEAST_DECAY = 1 / 256
 """of a learned leak at its start, and its distance from 1: a sigmoid reaches neither end"""
 CHUNK = 2**17  # neurons handled together on a CPU: their few floats each stay in the second-level cache
