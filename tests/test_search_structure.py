@@ -101,7 +101,7 @@ PYRAMID = "t2-b8-k3s1-8:00s.00.0-16:00s.00.0-32:003.00.0-pool"
 def test_score_by_hand() -> None:
     graph = chain(4, 16, timesteps=2)
     depth = (1 - 1 / sqrt(4 * 9)) + (1 - 1 / sqrt(16))
-    expected = log2((36 + 576) * (1 + 1 / 64)) + log2(1 + depth) + 2 * log2(5 / 8) - 2 * log2(0.1 + noise(graph))
+    expected = log2((36 + 576) * (1 + 1 / 64)) + 2 * log2(1 + depth) + 2 * log2(5 / 8) - 2 * log2(0.1 + noise(graph))
     assert structure_score(graph) == pytest.approx(expected - 2 / 2 - 2 / 16 - log2(1 + work(graph) / 2**26) / 2)
 
 

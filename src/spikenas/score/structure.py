@@ -7,6 +7,7 @@ from math import log2, prod, sqrt
 
 from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear, Shape
 
+DEPTH_WEIGHT = 2
 RATE_WEIGHT, STEP_COST = 2, 1 / 16
 NOISE_FLOOR, ROUNDING = 0.1, 1.6
 FREE_WORK = 2**26
@@ -32,7 +33,7 @@ def spiking_depth(graph: Graph) -> int:
 def structure_score(graph: Graph) -> float:
     """How much a network of this structure may learn, in bits, roughly::
 
-        capacity + log2(1 + depth) + 2 log2(reach) - 2 log2(0.1 + noise)
+        capacity + 2 log2(1 + depth) + 2 log2(reach) - 2 log2(0.1 + noise)
                  - 2 / timesteps - timesteps / 16 - log2(1 + work / 2**26) / 2
 
     :func:`capacity` counts weights in doublings, at every scale of the image. ``depth`` is :func:`spiking_depth`, but
@@ -44,13 +45,14 @@ def structure_score(graph: Graph) -> float:
 
     The constants are round numbers, chosen on 62 networks of space ``embedded`` of 150 to 256 KB, each shown 36,000
     images of CIFAR-10: drawn at random, bred from pyramids, or what earlier forms of this score liked best, so that it
-    knows what it must not like (docs/benchmarks.md). They were not chosen on SpikeNAS-Bench.
+    knows what it must not like (docs/benchmarks.md); but for that of depth, which short trainings undervalue: it was
+    chosen on the nine of these that were trained longer. They were not chosen on SpikeNAS-Bench.
     """
     steps = graph.timesteps
     depth = _longest_path(graph, lambda name: 1 - 1 / sqrt(_fan_in(graph, name)) if _spiking(graph, name) else 0.0)
     price = RATE_WEIGHT / steps + STEP_COST * steps + WORK_WEIGHT * log2(1 + work(graph) / FREE_WORK)
     heard = REACH_WEIGHT * log2(reach(graph)) - 2 * log2(NOISE_FLOOR + noise(graph))
-    return capacity(graph) + log2(1 + depth) + heard - price
+    return capacity(graph) + DEPTH_WEIGHT * log2(1 + depth) + heard - price
 
 
 def capacity(graph: Graph) -> float:
