@@ -20,7 +20,7 @@ from spikenas.graph import Lif, Reset
 Floats = npt.NDArray[np.float64]
 
 ALPHA = 2.0
-"""Of the surrogate gradient that SpikeNAS-Bench's networks were trained with, spikingjelly's arc tangent; ours is wider."""
+"""Of the surrogate gradient (spikingjelly's arc tangent) that SpikeNAS-Bench was trained with; ours is wider."""
 REACH = 9.0
 POINTS = 18_001
 
