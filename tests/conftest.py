@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.setenv("SPIKENAS_CACHE", str(folder))
     yield folder
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def need_ray() -> None:
+    """Without importing it, which the executor does when it has told Ray what to keep to itself."""
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed: pip install 'spikenas[ray]'")
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,10 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from fakes_search import DigitEvaluator
 
 from spikenas.errors import GenotypeError
@@ -144,9 +142,3 @@ class Paced(DigitEvaluator):
 
         (self.folder / ray.get_runtime_context().get_node_id()).touch()
         return super().__call__(job)
-
-
-def need_ray() -> None:
-    """Without importing it, which the executor does when it has told Ray what to keep to itself."""
-    if find_spec("ray") is None:
-        pytest.skip("ray is not installed: pip install 'spikenas[ray]'")

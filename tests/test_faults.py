@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes_executor import Troubled, need_ray
+from fakes_executor import Troubled
 from fakes_search import DigitEvaluator, DigitSpace
 
 from spikenas.errors import RunError
@@ -156,10 +156,10 @@ ROOM = 32_768 + 5 * 4_096
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("need_ray")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_node_leaves_and_another_joins(tmp_path: Path, whole: StudyResult) -> None:
     """Two nodes on this machine; one is killed with trials on it, then another joins; nothing is lost or doubled."""
-    need_ray()
     with Cluster(tmp_path) as cluster:
         doomed = cluster.join()
         marks = tmp_path / "marks"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes_executor import Deadly, Loaded, nap, need_ray, take_bytes
+from fakes_executor import Deadly, Loaded, nap, take_bytes
 from fakes_search import DigitEvaluator, DigitSpace
 from test_executors import SETTINGS, check_contract, study, untimed
 
@@ -43,6 +43,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.usefixtures("need_ray")
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -54,7 +55,6 @@ def free_port() -> int:
 def test_an_address_where_nobody_listens_is_refused_at_once_and_leaves_no_folder(
     tmp_path: Path, address: str, words: str
 ) -> None:
-    need_ray()
     executor = ExecutorSettings("ray", address=address.replace("PORT", str(free_port())))
     begun = time.monotonic()
     with pytest.raises(RunError, match=words):
@@ -63,8 +63,8 @@ def test_an_address_where_nobody_listens_is_refused_at_once_and_leaves_no_folder
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("need_ray")
 def test_a_second_driver_is_refused_before_it_connects(tmp_path: Path) -> None:
-    need_ray()
     with socket.create_server(("127.0.0.1", 0)) as mute, open_run(tmp_path / "out", {}):
         executor = ExecutorSettings("ray", address=f"127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(RunError, match="drives this run; wait for it"):
@@ -72,9 +72,8 @@ def test_a_second_driver_is_refused_before_it_connects(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def environment() -> Iterator[dict[str, str]]:
+def environment(need_ray: None) -> Iterator[dict[str, str]]:
     """In which workers find the modules of the tests, and Ray tells nobody of its use."""
-    need_ray()
     patch = pytest.MonkeyPatch()
     patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")

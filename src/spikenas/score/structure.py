@@ -7,12 +7,11 @@ from math import log2, prod, sqrt
 
 from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear, Shape
 
-DEPTH_WEIGHT = 2
 RATE_WEIGHT, STEP_COST = 2, 1 / 16
 NOISE_FLOOR, ROUNDING = 0.1, 1.6
 FREE_WORK = 2**26
 """weights applied in one inference that a laptop still trains thousands of images a second of"""
-WORK_WEIGHT, REACH_WEIGHT = 1 / 2, 2
+WORK_WEIGHT, REACH_WEIGHT, DEPTH_WEIGHT = 1 / 2, 2, 2
 SMALL_MAP = 4
 """maps of at most so many pixels a side tell no octave of their own"""
 SPARE = 1 / 64

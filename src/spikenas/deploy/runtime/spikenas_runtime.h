@@ -62,7 +62,7 @@ typedef struct {
     uint8_t pool_shift;  /* of the reciprocal */
     uint8_t left;        /* what is added counts 2^left times */
 #if !SPK_COMPACT
-    uint8_t unit_bytes;  /* a load of packed spikes */
+    uint8_t unit_bytes;  /* a load of packed spikes; here, where alignment leaves a byte */
 #endif
     uint16_t group_in, group_out; /* channels of one group of a grouped convolution */
     uint32_t reciprocal; /* UNITS: of group_in in 16 bits; POOL: of twice the window, 0 for the sum */
