@@ -24,7 +24,7 @@ from spikenas.data.split import Split
 from spikenas.deploy import host_library
 from spikenas.errors import InputError, NothingFits, QuantizeError
 from spikenas.graph import Conv2d, Flatten, Graph, GraphBuilder, Input, Lif, Linear, Mean, Output
-from spikenas.model import Model, decay_q
+from spikenas.model import Model, decay_q, is_coarse_alone
 from spikenas.run.quantization import QuantizeSettings
 from spikenas.run.report import render_report
 from spikenas.snn.bit_choice import choose_bits, least_flash
@@ -72,6 +72,20 @@ def test_shifts_are_nearly_the_best_of_all(seed: int) -> None:
     assert all(0 <= left <= limit for left, limit in zip(found, most, strict=True))
     assert error(tuple(found)) <= error((0,) * layers)
     assert error(tuple(found)) <= 1.5 * best
+
+
+@pytest.mark.parametrize(
+    ("channels", "bits", "left"),
+    [(16, 4, 3), (16, 3, 3), (17, 4, 0), (16, 5, 0)],
+)
+def test_few_weights_of_few_bits_are_shifted_for_their_neurons(channels: int, bits: int, left: int) -> None:
+    g = GraphBuilder()
+    spikes = g.add(Lif(), g.add(Conv2d(channels), g.add(Input((1, 6, 6))), name="stem"))
+    spikes = g.add(Lif(), g.add(Conv2d(16, weight_bits=bits), spikes, name="one"))
+    g.add(Output(), g.add(Mean(), g.add(Linear(10), g.add(Flatten(), spikes))))
+    integer = quantize(random_model(g.build(2), seed=0))
+    assert integer.shifts("one") == (left, 0)
+    assert is_coarse_alone(integer.graph, "one") == (left > 0)
 
 
 @settings(max_examples=40, deadline=None)

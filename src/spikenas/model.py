@@ -40,6 +40,7 @@ from spikenas.graph import (
     Conv2d,
     Edge,
     Graph,
+    Kind,
     Lif,
     Linear,
     Mean,
@@ -56,6 +57,7 @@ IntArray = npt.NDArray[np.int32]
 CURRENT_MIN, CURRENT_MAX = -(2**15), 2**15 - 1
 DECAY_ONE = 256
 LEFT_MAX, RIGHT_MAX = 8, 16  # bits by which a layer's sum may be shifted
+FEW_BITS, FEW_WEIGHTS = 4, 144  # of a layer whose unit is coarse beside a threshold: 144 are 3x3 of 16 channels
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,25 @@ def in_accumulator(graph: Graph, name: str) -> bool:
     if len(consumers) != 1 or consumers[0].delay:
         return False
     return isinstance(graph[consumers[0].target], Add | Vote | Mean | Output)
+
+
+def is_coarse_alone(graph: Graph, name: str) -> bool:
+    """Whether a layer's weights over spikes are so few, and of so few bits, that neurons err by their unit.
+
+    Biases and leaks are rounded to the unit of the sum. Among many weights, rounded too, that is lost; here the sum is
+    shifted to the left, whatever meets it. Only where neurons alone read it: others tie its unit to more.
+    """
+    layer = graph[name]
+    if not isinstance(layer, Conv2d | Linear) or layer.weight_bits > FEW_BITS:
+        return False
+    (source,) = graph.sources[name]
+    window = layer.kernel_size[0] * layer.kernel_size[1] if isinstance(layer, Conv2d) else 1
+    groups = layer.groups if isinstance(layer, Conv2d) else 1
+    return (
+        graph.kinds[source.source] is Kind.SPIKES
+        and window * graph.in_shape(name)[0] // groups <= FEW_WEIGHTS
+        and all(isinstance(graph[edge.target], Lif) for edge in graph.consumers[name])
+    )
 
 
 def decay_q(layer: Lif) -> int:

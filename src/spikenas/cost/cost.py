@@ -20,7 +20,7 @@ from spikenas.cost.steps import groups, stored_nodes
 from spikenas.cost.target import Target
 from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear
 from spikenas.html_table import html_table
-from spikenas.model import fold_norms
+from spikenas.model import fold_norms, is_coarse_alone
 
 # Share of neurons that spike at a step, where nobody has measured it.
 DEFAULT_SPIKE_RATE = 0.15
@@ -90,16 +90,19 @@ def estimate(
     flash_bytes: int | None = None,
     ram_bytes: int | None = None,
     kernels: Kernels | None = None,
-    shifted: Collection[str] = (),
+    shifted: Collection[str] | None = None,
 ) -> Cost:
     """The cost of ``graph`` on ``target``; ``spike_rates``: mean spikes per neuron and step, by Lif node.
 
-    ``shifted``: the layers whose sums are shifted to the left, which takes longer: a model's ``shifted_left``.
+    ``shifted``: the layers whose sums are shifted to the left, which takes longer: a model's ``shifted_left``;
+    None: those of which that is known without the weights.
     The kernels are the fast ones; where these break ``flash_bytes`` or ``ram_bytes`` (None: all that the target has)
     and there is less than COMPACT_BELOW of flash, the compact ones, which take several times as long. ``kernels``
     overrides that.
     """
     graph = fold_norms(graph)
+    if shifted is None:
+        shifted = [name for name in graph.layers if is_coarse_alone(graph, name)]
     if target.cores:
         return _on_cores(graph, target, spike_rates or {})
     if kernels is not None:

@@ -23,6 +23,7 @@ from spikenas.cost.memory import (
 )
 from spikenas.cost.steps import POINT, Group, Reading, Step, Term
 from spikenas.graph import Conv2d, Graph, Input, Lif, Linear
+from spikenas.model import is_coarse_alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +267,12 @@ def code_parts(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]]
 
 
 def _may_shift(graph: Graph, work: tuple[Group, ...]) -> bool:
-    """Whether a layer of few bits joins finer values, whose scale its sums may have to be shifted to the left for.
+    """Whether a layer of few bits is coarse alone, or joins finer values that its sums may have to be shifted for.
 
-    The weights decide, so this counts the code for it where it may be needed: a budget that is kept is kept.
+    There the weights decide, so this counts the code for it where it may be needed: a budget that is kept is kept.
     """
+    if any(group.layer and is_coarse_alone(graph, group.layer) for group in work):
+        return True
     layers = [graph[group.layer] for group in work if group.layer]
     coarse = any(isinstance(layer, Conv2d | Linear) and stored_bits(layer.weight_bits) < 8 for layer in layers)
     return coarse and len(work) > 1

@@ -15,7 +15,7 @@ import numpy as np
 from spikenas.cost.cost import DEFAULT_SPIKE_RATE
 from spikenas.errors import QuantizeError
 from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Input, Kind, Lif, Linear, Mean, Output, Vote
-from spikenas.model import CURRENT_MAX, CURRENT_MIN, LEFT_MAX, RIGHT_MAX, in_accumulator
+from spikenas.model import CURRENT_MAX, CURRENT_MIN, LEFT_MAX, RIGHT_MAX, in_accumulator, is_coarse_alone
 from spikenas.snn.folding import Floats, Folded
 from spikenas.snn.left_shifts import best_lefts
 
@@ -170,7 +170,10 @@ class Scales:
         least = [self._least_shift(name, natural[name]) if stored else 0 for name in layers]
         wanted = [array * 2.0**shift for array, shift in zip(fine, least, strict=True)]
         most = [0 if shift else self._most_left(name, layers) for name, shift in zip(layers, least, strict=True)]
-        lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
+        if len(layers) == 1 and is_coarse_alone(self.graph, layers[0]):
+            lefts = most
+        else:
+            lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
         return {name: shift - left for name, shift, left in zip(layers, least, lefts, strict=True)}
 
     def _widened(self, group: frozenset[str], scale: Floats) -> Floats:
