@@ -166,7 +166,7 @@ def is_coarse_alone(graph: Graph, name: str) -> bool:
     """Whether a layer's weights over spikes are so few, and of so few bits, that neurons err by their unit.
 
     Biases and leaks are rounded to the unit of the sum. Among many weights, rounded too, that is lost; here the sum is
-    shifted to the left, whatever meets it. Only where neurons alone read it: others tie its unit to more.
+    shifted to the left, though nothing finer meets it. Only where neurons alone read it: others tie its unit to more.
     """
     layer = graph[name]
     if not isinstance(layer, Conv2d | Linear) or layer.weight_bits > FEW_BITS:
