@@ -86,6 +86,7 @@ def test_few_weights_of_few_bits_are_shifted_for_their_neurons(channels: int, bi
     integer = quantize(random_model(g.build(2), seed=0))
     assert integer.shifts("one") == (left, 0)
     assert is_coarse_alone(integer.graph, "one") == (left > 0)
+    assert estimate(integer.graph, TARGET) == estimate(integer.graph, TARGET, shifted=integer.shifted_left)
 
 
 @settings(max_examples=40, deadline=None)

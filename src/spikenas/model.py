@@ -57,7 +57,8 @@ IntArray = npt.NDArray[np.int32]
 CURRENT_MIN, CURRENT_MAX = -(2**15), 2**15 - 1
 DECAY_ONE = 256
 LEFT_MAX, RIGHT_MAX = 8, 16  # bits by which a layer's sum may be shifted
-FEW_BITS, FEW_WEIGHTS = 4, 144  # of a layer whose unit is coarse beside a threshold: 144 are 3x3 of 16 channels
+FEW_BITS = 4  # weights of more are stored in bytes
+FEW_WEIGHTS = 144  # of a neuron beside whose threshold the unit of few bits is coarse: 3x3 of 16 channels
 
 
 @dataclass(frozen=True)
@@ -171,12 +172,10 @@ def is_coarse_alone(graph: Graph, name: str) -> bool:
     layer = graph[name]
     if not isinstance(layer, Conv2d | Linear) or layer.weight_bits > FEW_BITS:
         return False
-    (source,) = graph.sources[name]
-    window = layer.kernel_size[0] * layer.kernel_size[1] if isinstance(layer, Conv2d) else 1
-    groups = layer.groups if isinstance(layer, Conv2d) else 1
+    (edge,) = graph.sources[name]
     return (
-        graph.kinds[source.source] is Kind.SPIKES
-        and window * graph.in_shape(name)[0] // groups <= FEW_WEIGHTS
+        graph.kinds[edge.source] is Kind.SPIKES
+        and graph.fan_in(name) <= FEW_WEIGHTS
         and all(isinstance(graph[edge.target], Lif) for edge in graph.consumers[name])
     )
 

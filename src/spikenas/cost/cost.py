@@ -101,10 +101,10 @@ def estimate(
     overrides that.
     """
     graph = fold_norms(graph)
-    if shifted is None:
-        shifted = [name for name in graph.layers if is_coarse_alone(graph, name)]
     if target.cores:
         return _on_cores(graph, target, spike_rates or {})
+    if shifted is None:
+        shifted = [name for name in graph.layers if is_coarse_alone(graph, name)]
     if kernels is not None:
         return _estimate(graph, target, spike_rates or {}, kernels, shifted)
     fast = _estimate(graph, target, spike_rates or {}, Kernels.FAST, shifted)

@@ -271,11 +271,10 @@ def _may_shift(graph: Graph, work: tuple[Group, ...]) -> bool:
 
     There the weights decide, so this counts the code for it where it may be needed: a budget that is kept is kept.
     """
-    if any(group.layer and is_coarse_alone(graph, group.layer) for group in work):
-        return True
+    if len(work) == 1:
+        return work[0].layer is not None and is_coarse_alone(graph, work[0].layer)
     layers = [graph[group.layer] for group in work if group.layer]
-    coarse = any(isinstance(layer, Conv2d | Linear) and stored_bits(layer.weight_bits) < 8 for layer in layers)
-    return coarse and len(work) > 1
+    return any(isinstance(layer, Conv2d | Linear) and stored_bits(layer.weight_bits) < 8 for layer in layers)
 
 
 def _is_slow(graph: Graph, name: str) -> bool:

@@ -158,6 +158,10 @@ class Graph:
         """Shape of what enters a node with one input (for Add: of each of them)."""
         return self.shapes[self.sources[name][0].source]
 
+    def fan_in(self, name: str) -> int:
+        """Weights that meet in one value of a Conv2d or Linear."""
+        return prod(self.parameter_shapes[f"{name}.weight"][1:])
+
     @property
     def has_feedback(self) -> bool:
         return any(edge.delay for edge in self.edges)

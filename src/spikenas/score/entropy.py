@@ -43,11 +43,8 @@ def _through(graph: Graph, node: Node, sources: list[Flow]) -> Flow:
         return 0.0, 1.0
     logarithm, variance = sources[0]
     match node.layer:
-        case Conv2d() as conv:
-            fan_in = graph.in_shape(node.name)[0] // conv.groups * prod(conv.kernel_size)
-            return logarithm + log(fan_in), 1.0
-        case Linear():
-            return logarithm + log(graph.in_shape(node.name)[0]), 1.0
+        case Conv2d() | Linear():
+            return logarithm + log(graph.fan_in(node.name)), 1.0
         case BatchNorm2d():
             return logarithm, 1.0
         case AvgPool2d(kernel_size=window):  # the mean of k^2 uncorrelated values

@@ -48,7 +48,7 @@ def structure_score(graph: Graph) -> float:
     chosen on the nine of these that were trained longer. They were not chosen on SpikeNAS-Bench.
     """
     steps = graph.timesteps
-    depth = _longest_path(graph, lambda name: 1 - 1 / sqrt(_fan_in(graph, name)) if _spiking(graph, name) else 0.0)
+    depth = _longest_path(graph, lambda name: 1 - 1 / sqrt(graph.fan_in(name)) if _spiking(graph, name) else 0.0)
     price = RATE_WEIGHT / steps + STEP_COST * steps + WORK_WEIGHT * log2(1 + work(graph) / FREE_WORK)
     heard = REACH_WEIGHT * log2(reach(graph)) - 2 * log2(NOISE_FLOOR + noise(graph))
     return capacity(graph) + DEPTH_WEIGHT * log2(1 + depth) + heard - price
@@ -130,11 +130,6 @@ def noise(graph: Graph) -> float:
 def _side(shape: Shape) -> int:
     """Pixels of the longer side of a map (channels, height, width); 1 of anything else."""
     return max(shape[1:], default=1)
-
-
-def _fan_in(graph: Graph, name: str) -> int:
-    """Weights that meet in one value of a Conv2d or Linear."""
-    return prod(graph.parameter_shapes[f"{name}.weight"][1:])
 
 
 def _longest_path(graph: Graph, length: Callable[[str], float]) -> float:

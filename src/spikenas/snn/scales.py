@@ -15,7 +15,7 @@ import numpy as np
 from spikenas.cost.cost import DEFAULT_SPIKE_RATE
 from spikenas.errors import QuantizeError
 from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Input, Kind, Lif, Linear, Mean, Output, Vote
-from spikenas.model import CURRENT_MAX, CURRENT_MIN, LEFT_MAX, RIGHT_MAX, in_accumulator, is_coarse_alone
+from spikenas.model import CURRENT_MAX, CURRENT_MIN, FEW_BITS, LEFT_MAX, RIGHT_MAX, in_accumulator, is_coarse_alone
 from spikenas.snn.folding import Floats, Folded
 from spikenas.snn.left_shifts import best_lefts
 
@@ -25,7 +25,6 @@ BIAS_LIMIT = 2**14  # half of 16 bits, so that a current has room beside its bia
 SUM_LIMIT = 2**30  # half of 32 bits, likewise
 WIDEST_ALONE, WIDEST_SHARED = 2.0**8, 2.0**4
 TINY = 1e-30
-NIBBLE = 4  # bits; weights of more are stored in bytes
 LEFT_SPARE = 3  # bits by which a layer may be coarser than others of as many bits that it meets
 CLIPPED_BITS = 5  # up to here the largest weights may be cut off, for the sake of all others
 CLIP_SHARES = np.geomspace(1.0, 0.15, 24)
@@ -170,7 +169,7 @@ class Scales:
         least = [self._least_shift(name, natural[name]) if stored else 0 for name in layers]
         wanted = [array * 2.0**shift for array, shift in zip(fine, least, strict=True)]
         most = [0 if shift else self._most_left(name, layers) for name, shift in zip(layers, least, strict=True)]
-        if len(layers) == 1 and is_coarse_alone(self.graph, layers[0]):
+        if is_coarse_alone(self.graph, layers[0]):
             lefts = most
         else:
             lefts = best_lefts(wanted, most, [self._noise(name) for name in layers])
@@ -224,7 +223,7 @@ class Scales:
         it errs little, and rows that are shifted take a quarter more instructions.
         """
         limits = {each: largest_weight(_weighted(self.graph, each).weight_bits) for each in layers}
-        if limits[name] > largest_weight(NIBBLE):
+        if limits[name] > largest_weight(FEW_BITS):
             return 0
         if self.graph.kinds[self.graph.sources[name][0].source] is not Kind.SPIKES:
             return floor(log2(largest_weight(8) / limits[name]))
@@ -234,8 +233,7 @@ class Scales:
         """Standard deviation of a sum of rounded weights, in weight steps over 3.5; 1 where the sum is rounded."""
         if self.graph.kinds[self.graph.sources[name][0].source] not in (Kind.SPIKES, Kind.COUNTS):
             return 1.0
-        weight = self.folded.layers[name].weight
-        return max(1.0, sqrt(DEFAULT_SPIKE_RATE * weight.size / len(weight)))
+        return max(1.0, sqrt(DEFAULT_SPIKE_RATE * self.graph.fan_in(name)))
 
     def _spare_shift(self, name: str, natural: Floats, least: int) -> int:
         """The largest shift at which the weights still fit; over spikes (rows are just added) none to the right."""
