@@ -31,8 +31,8 @@ class Task:
 
 def tasks(cifar10: str) -> dict[str, Task]:
     return {
-        "cifar10-256k": Task(cifar10, 256 * KB, 128 * KB, 75, 0.86),
-        "cifar10-64k": Task(cifar10, 64 * KB, 64 * KB, 75, 0.78),
+        "cifar10-256k": Task(cifar10, 256 * KB, 128 * KB, 72, 0.86),
+        "cifar10-64k": Task(cifar10, 64 * KB, 64 * KB, 72, 0.78),
         "fashion-mnist-64k": Task("fashion-mnist", 64 * KB, 32 * KB, 11, 0.91),
         "digits-16k": Task("digits", 16 * KB, 8 * KB, 0.6, 0.97),
     }

@@ -85,6 +85,7 @@ def train(
     space: str | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
+    teacher: int | None = None,
     training: TrainConfig | None = None,
     out: Path | str | None = None,
     progress: bool = False,
@@ -92,11 +93,13 @@ def train(
     """``network`` trained, quantized, evaluated on the test images and reported, as ``spikenas train`` does it.
 
     ``network`` is what :func:`search` has found, whose data, budget, target and space are then the default, or a
-    genotype, which needs ``data``. ``epochs`` None suits the data, or ``minutes`` on this machine. ``training``: how,
-    but for its epochs and seed. Raises InputError, and TrainError for a training that cannot go on.
+    genotype, which needs ``data``. ``epochs`` None suits the data, or ``minutes`` on this machine; so does
+    ``teacher``, the epochs of a large network from which this one learns. ``training``: how, but for its epochs and
+    seed. Raises InputError, and TrainError for a training that cannot go on.
     """
     given: dict[str, Any] = dict.fromkeys(TOLD) if data is None else _source(data)
     given |= asdict(budget or Budget()) | {"target": target, "space": space, "epochs": epochs, "minutes": minutes}
+    given |= {"teacher": teacher}
     if isinstance(network, SearchSummary):
         out = out or network.folder / "trained"
         network = str(network.folder)

@@ -43,10 +43,12 @@ from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
 from spikenas.run.search_study import SearchObserver
 from spikenas.run.store import RunStore, open_study
+from spikenas.run.teach_stage import follow_teacher, taught
 from spikenas.run.train_stage import TrainObserver, follow_training, for_minutes, suitable_training, train_network
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
+from spikenas.snn.teacher import epochs_of_teacher
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
 from spikenas.space.space import load_space
 
@@ -154,7 +156,8 @@ def run(
             if settings.minutes is None and settings.epochs is None:
                 observer.message(f"{training.epochs} epochs, as {len(dataset.train):,} images suit")
             if settings.minutes is not None:
-                training = for_minutes(settings.minutes, folder, graph, dataset, training, observer)
+                training = for_minutes(settings.minutes, folder, graph, dataset, training, settings.teacher, observer)
+            dataset = taught(folder, dataset, training, _teaching(settings, training, dataset), observer)
             model = train_network(folder, graph, dataset, training, observer, tensorboard=tensorboard)
         with _timed(store, "quantize"):
             observer.stage("quantize", "integer weights, thresholds and membranes")
@@ -203,9 +206,10 @@ def run(
 def follow(settings: RunSettings, out: Path) -> None:
     """The part of every process of torchrun but the first, which calls :func:`run`: to train along."""
     assert settings.genotype is not None
-    dataset = dataset_of(asdict(settings))
+    dataset, folder = dataset_of(asdict(settings)), RunFolder(out, {})
     graph, training = _to_train(settings, settings.genotype, dataset)
-    follow_training(out, graph, dataset, training)
+    dataset = follow_teacher(folder, dataset, training, _teaching(settings, training, dataset))
+    follow_training(folder, graph, dataset, training)
 
 
 def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[Graph, TrainConfig]:
@@ -214,6 +218,11 @@ def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[G
     graph = space.lower(space.canonical(space.parse(genotype)), dataset.input_shape, dataset.classes)
     training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
     return for_target(graph, load_target(settings.target)), training
+
+
+def _teaching(settings: RunSettings, training: TrainConfig, dataset: Dataset) -> int:
+    """Epochs of the teacher, 0 for none."""
+    return epochs_of_teacher(settings.teacher, training.epochs, len(dataset.train))
 
 
 def _check_fits(graph: Graph, target: Target, budget: Budget) -> None:

@@ -78,8 +78,9 @@ class RunProgress:
         last = stats.epoch == stats.epochs and stats.batch == stats.batches
         if self._due() or last:
             done = (stats.epoch - 1) * stats.batches + stats.batch
+            spikes = f"spikes {100 * stats.spike_rate:.0f}%  " if stats.spike_rate else ""
             figures = (
-                f"loss {stats.loss:.3f}  accuracy {100 * stats.accuracy:.1f}%  spikes {100 * stats.spike_rate:.0f}%  "
+                f"loss {stats.loss:.3f}  accuracy {100 * stats.accuracy:.1f}%  {spikes}"
                 f"{stats.samples_per_s:,.0f} images/s"
             )
             self._draw(done, stats.epochs * stats.batches, f"epoch {stats.epoch}/{stats.epochs}", figures)

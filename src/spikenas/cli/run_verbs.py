@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spikenas.cli.output import JsonOption, print_json, print_table
-from spikenas.cli.search_options import DataOption, MinutesOption, SearchOptions, with_search_options
+from spikenas.cli.search_options import DataOption, MinutesOption, SearchOptions, TeacherOption, with_search_options
 from spikenas.cost.budget import format_bytes
 from spikenas.cost.words import time_and_energy
 from spikenas.errors import NothingFits
@@ -26,6 +26,7 @@ def run(
     told: SearchOptions,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
     minutes: MinutesOption = None,
+    teacher: TeacherOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search, train, quantize and report: from a dataset and a budget to an integer network that fits.
@@ -38,7 +39,7 @@ def run(
     from spikenas.run.folder import check_run
     from spikenas.run.run_settings import RunSettings
 
-    settings = RunSettings(data=data, epochs=epochs, minutes=minutes, **more)
+    settings = RunSettings(data=data, epochs=epochs, minutes=minutes, teacher=teacher, **more)
     check_run(out, asdict(settings))  # torch takes its time
     from spikenas.cli.progress import RunProgress
     from spikenas.pipeline import run as run_pipeline

@@ -67,6 +67,14 @@ LatencyOption = Annotated[
 MinutesOption = Annotated[
     float | None, typer.Option("--minutes", help="Train for as many epochs as fit into so many minutes here.")
 ]
+TeacherOption = Annotated[
+    int | None,
+    typer.Option(
+        "--teacher",
+        min=0,
+        help="Epochs of a large network, trained before, from which this one learns; 0: none. Default: what suits.",
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")]
 EncodeOption = Annotated[
     str,

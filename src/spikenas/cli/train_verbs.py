@@ -20,6 +20,7 @@ from spikenas.cli.search_options import (
     LatencyOption,
     LimitOption,
     MinutesOption,
+    TeacherOption,
     bytes_or_none,
 )
 from spikenas.cost.words import chip_uj, latency_ms
@@ -53,6 +54,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Default: what suits the data.")] = None,
     minutes: MinutesOption = None,
+    teacher: TeacherOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: what suits their number.")] = 0,
     optimizer: Annotated[str, typer.Option("--optimizer", help="muon, adamw or sgd.")] = "muon",
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest.")] = 2e-2,
@@ -101,7 +103,7 @@ def train(
     own = {"epochs", "seed", "neuron"}
     training = TrainConfig(**{f.name: given[f.name] for f in fields(TrainConfig) if f.name not in own})
     named: dict[str, Any] = {"data": data, "space": space, "target": target, **memories, "limit": limit, "seed": seed}
-    named |= {"encode": encode, "frames": frames}
+    named |= {"encode": encode, "frames": frames, "teacher": teacher}
     named |= {"energy_nj": energy, "latency_ms": latency, "epochs": epochs, "minutes": minutes}
     settings, folder = settings_to_train(network, out, training, named)
     if is_first():

@@ -103,6 +103,16 @@ class RunFolder:
         return self.path / "training.safetensors"
 
     @property
+    def teacher_training(self) -> Path:
+        """The checkpoint of a teacher's training that has not ended."""
+        return self.path / "teacher-training.safetensors"
+
+    @property
+    def teacher(self) -> Path:
+        """What a teacher makes of the training images."""
+        return self.path / "teacher.safetensors"
+
+    @property
     def pace(self) -> Path:
         """How many epochs fit into the time given, and how fast the machine was."""
         return self.path / "pace.json"

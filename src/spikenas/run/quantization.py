@@ -26,6 +26,7 @@ from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
 from spikenas.run.folder import INTEGER_FILE, RESULT_FILE, RunFolder, open_run, read_run
 from spikenas.run.integer_predict import integer_accuracy
+from spikenas.run.teach_stage import with_teacher
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.flips import flipped_spikes
@@ -146,7 +147,7 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     budget = Budget(flash_bytes, there.settings.get("ram_bytes"))
     _check_reachable(model, settings, target, budget)
     with open_run(run, there.settings) as folder:
-        dataset = _dataset(folder, observer)
+        dataset = with_teacher(folder, _dataset(folder, observer))
         result, integer = quantize_model(model, dataset, settings, target, observer, budget)
         place = out or folder.quantized / settings.label
         place.mkdir(parents=True, exist_ok=True)

@@ -23,14 +23,16 @@ from spikenas.space.samples import frames_of
 class RunSettings(TaskSettings):
     """What a run is told; two runs with equal settings are the same run.
 
-    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine. With a ``genotype`` nothing
-    is searched; ``training`` is how to train, but for its epochs and seed, which are here; ``processes`` of
+    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine; so does ``teacher``, the
+    epochs of a large network's training before, from which this one then learns, 0 for none. With a ``genotype``
+    nothing is searched; ``training`` is how to train, but for its epochs and seed, which are here; ``processes`` of
     torchrun do it together.
     """
 
     data: str
     epochs: int | None = None
     minutes: float | None = None
+    teacher: int | None = None
     genotype: str | None = None
     training: TrainConfig | None = None
     processes: int = 1
@@ -98,7 +100,7 @@ def command_line(settings: RunSettings, out: Path) -> str:
 
 def settings_of_any(settings: RunSettings) -> RunSettings:
     """What ``spikenas train`` takes of a search's settings, for any GENOTYPE."""
-    taken = (*TOLD, "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes")
+    taken = (*TOLD, "flash_bytes", "ram_bytes", "target", "space", "epochs", "minutes", "teacher")
     return RunSettings(**{name: getattr(settings, name) for name in taken}, genotype="GENOTYPE")
 
 
@@ -113,8 +115,8 @@ def _training_words(training: TrainConfig) -> list[str]:
 
 
 NAMES = (
-    *("flash_bytes", "ram_bytes", "energy_nj", "latency_ms", "target", "space", "epochs", "minutes", "limit", "encode"),
-    *("frames", "seed"),
+    *("flash_bytes", "ram_bytes", "energy_nj", "latency_ms", "target", "space", "epochs", "minutes", "teacher"),
+    *("limit", "encode", "frames", "seed"),
 )
 """Settings of a run that are options; below, those that only a search has."""
 SEARCH_NAMES = ("operations", "strategy")

@@ -17,7 +17,7 @@ OPTIONS = {
     "processes": "--nproc-per-node",
 }
 """Settings that are not called as their option is."""
-BEFORE = {"processes": 1}
+BEFORE = {"processes": 1, "teacher": 0}
 """Settings that older runs do not name, and what these had."""
 
 

@@ -19,6 +19,7 @@ from spikenas.run.artifacts import load_model, read_json, save_model, write_json
 from spikenas.run.decisions import why_epoch
 from spikenas.run.folder import RunFolder
 from spikenas.run.training_store import load_training, save_training
+from spikenas.snn.teacher import epochs_of_teacher, teacher_config, teacher_graph
 from spikenas.snn.torchrun import processes
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, TrainState, train
 
@@ -81,9 +82,8 @@ def train_network(
     return result.model
 
 
-def follow_training(path: Path, graph: Graph, dataset: Dataset, config: TrainConfig) -> None:
+def follow_training(folder: RunFolder, graph: Graph, dataset: Dataset, config: TrainConfig) -> None:
     """What every process of torchrun but the first does: the same training, of which the first keeps the results."""
-    folder = RunFolder(path, {})
     if not folder.model.exists():
         resume = load_training(folder.training, graph, config) if folder.training.exists() else None
         train(graph, dataset.train, dataset.val, config, resume=resume)
@@ -95,30 +95,49 @@ def suitable_training(given: TrainConfig | None, images: int, epochs: int | None
 
 
 def for_minutes(
-    minutes: float, folder: RunFolder, graph: Graph, dataset: Dataset, training: TrainConfig, observer: TrainObserver
+    minutes: float,
+    folder: RunFolder,
+    graph: Graph,
+    dataset: Dataset,
+    training: TrainConfig,
+    teacher: int | None,
+    observer: TrainObserver,
 ) -> TrainConfig:
     """``training`` for as many epochs as this machine does in ``minutes``, at least one.
 
-    What was found is kept in the folder, so that a run which goes on trains for as many, wherever it does.
+    They include those that ``teacher`` says of its own. What was found is kept in the folder, so that a run which goes
+    on trains for as many, wherever it does.
     """
     if processes() > 1:
         raise TrainError(f"--minutes {minutes:g}: processes that train together need one number; give --epochs")
     if not folder.pace.exists():
-        batch = training.batch_of(len(dataset.train))
-        few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
-        judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
-        # the first epoch compiles, the second is like all others
-        each = 0.0
-        for half, share in ((0.0, 1.0 - training.half_steps), (1.0, training.half_steps)):
-            if share:
-                tried = train(graph, few, judged, replace(training, epochs=2, batch_size=batch, half_steps=half))
-                each += share * tried.curve[-1].seconds / len(few)
-        epoch = each * (len(dataset.train) + FORWARD * len(dataset.val))
-        write_json(folder.pace, {"epochs": max(1, int(60 * minutes / epoch)), "images_per_s": 1 / each})
+        half, whole = training.half_steps, 1.0 - training.half_steps
+        epoch = sum(
+            share * _epoch_seconds(graph, dataset, replace(training, half_steps=steps))
+            for share, steps in ((whole, 0.0), (half, 1.0))
+            if share
+        )
+        most, images = max(1, int(60 * minutes / epoch)), len(dataset.train)
+        teaching = [epochs_of_teacher(teacher, epochs, images) for epochs in range(most + 1)]
+        theirs = 0.0
+        if any(teaching):
+            config = teacher_config(training, 1)
+            theirs = _epoch_seconds(teacher_graph(dataset.input_shape, dataset.classes), dataset, config)
+        suit = [n for n in range(1, most + 1) if n * epoch + teaching[n] * theirs <= 60 * minutes]
+        write_json(folder.pace, {"epochs": max(suit, default=1), "images_per_s": images / epoch})
     epochs = int(read_json(folder.pace)["epochs"])
     advice = f"; {training.epochs} would suit these images" if epochs < training.epochs else ""
     observer.message(f"{epochs} epoch{'s' if epochs > 1 else ''} in {minutes:g} minutes{advice}")
     return replace(training, epochs=epochs)
+
+
+def _epoch_seconds(graph: Graph, dataset: Dataset, training: TrainConfig) -> float:
+    """What an epoch takes here, judged by the second of two on few images: the first one compiles."""
+    batch = training.batch_of(len(dataset.train))
+    few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
+    judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
+    tried = train(graph, few, judged, replace(training, epochs=2, batch_size=batch))
+    return tried.curve[-1].seconds / len(few) * (len(dataset.train) + FORWARD * len(dataset.val))
 
 
 PACE_IMAGES, JUDGED_IMAGES = 3000, 100

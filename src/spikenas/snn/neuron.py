@@ -113,8 +113,22 @@ class SpikingJellyLif(nn.Module):
         return spikes, self.node.v
 
 
-NEURONS: Mapping[str, Callable[[Lif], FusedLif | SpikingJellyLif]] = {
+class Rectifier(nn.Module):
+    """No neuron, but what stands in its place in a network of real values: ``max(x, 0)``, at each step anew."""
+
+    def __init__(self, layer: Lif) -> None:
+        super().__init__()
+
+    def sequence(self, x: Tensor, timesteps: int) -> Tensor:
+        return torch.relu(x)
+
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        return torch.relu(x), x
+
+
+NEURONS: Mapping[str, Callable[[Lif], FusedLif | SpikingJellyLif | Rectifier]] = {
     "fused": FusedLif,
+    "rectifier": Rectifier,
     "spikingjelly": SpikingJellyLif,
 }
 

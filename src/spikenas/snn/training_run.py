@@ -23,7 +23,7 @@ from spikenas.snn.evaluate import evaluate, neurons
 from spikenas.snn.hardware import autocast, device_of, uses_bfloat16
 from spikenas.snn.learning_curve import BatchStats, EpochStats, TrainResult, TrainState, best_epoch
 from spikenas.snn.network import Network, load_weights, named_parameters, normalize, state_tensors, to_model
-from spikenas.snn.objective import loss, mixed
+from spikenas.snn.objective import Targets, loss, mixed
 from spikenas.snn.optimizers import OPTIMIZERS, parameter_groups
 from spikenas.snn.train_config import TrainConfig, learning_rate_at
 
@@ -63,6 +63,7 @@ class TrainingRun:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pixels = torch.from_numpy(train_split.images).to(self.device)
         self.labels = torch.from_numpy(train_split.labels).to(self.device)
+        self.taught = None if train_split.taught is None else torch.from_numpy(train_split.taught).to(self.device)
         channels, height, width = train_split.images.shape[-3:]
         self.augment = parse_augment(config.augment, (channels, height, width))
         self.neurons = neurons(graph)
@@ -136,7 +137,8 @@ class TrainingRun:
         index = index.to(self.device)
         pixels = augmented(self.pixels[index], self.augment, self.generator)
         mine = self.workers.share(len(index))
-        images, targets = mixed(normalize(pixels[mine]), self.labels[index][mine], config, step)
+        targets = Targets(self.labels[index][mine], None if self.taught is None else self.taught[index][mine])
+        images, targets = mixed(normalize(pixels[mine]), targets, config, step)
         with autocast(self.device, self.bfloat16):
             outputs, counts = self.stepper(images)
         outputs = outputs.float()
