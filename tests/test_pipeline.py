@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from spikenas.cost.cost import estimate
 from spikenas.cost.target import load_target
 from spikenas.data.datasets import load_dataset
 from spikenas.graph import Conv2d, Linear
+from spikenas.model import IntegerModel
 from spikenas.run.artifacts import load_integer_model
 from spikenas.run.run_settings import RunSettings, command_line
 from spikenas.run.store import SqliteStore
@@ -164,6 +166,23 @@ def test_a_quantized_setting_is_exported_and_proven(
     assert "was not quantized as 'b7'; there are " in capsys.readouterr().err
 
 
+def test_a_network_in_other_timesteps(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights, thresholds and bytes; spikes and answers are those of so many steps."""
+    own = load_integer_model(finished / "integer.safetensors")
+    steps = own.graph.timesteps + 2
+    capsys.readouterr()
+    assert main(["quantize", str(finished), "--timesteps", str(steps), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    model = load_integer_model(finished / "quantized" / f"own-t{steps}" / "integer.safetensors")
+    assert result["timesteps"] == model.graph.timesteps == steps
+    assert all(np.array_equal(array, own.weights[name]) for name, array in model.weights.items())
+    test = load_dataset("digits").test
+    longer = IntegerModel(replace(own.graph, timesteps=steps), own.weights, model.output_scale)
+    answers = reference.run(longer, test.images).outputs.argmax(1)
+    assert result["integer_accuracy"] == float(np.mean(answers == test.labels))
+    assert result["ram_bytes"] == estimate(own.graph, load_target("cortex-m4")).ram_bytes
+
+
 @pytest.mark.arm
 def test_the_certificate_of_a_setting_lies_beside_it(finished: Path) -> None:
     pytest.importorskip("unicorn")
@@ -182,6 +201,7 @@ def test_the_certificate_of_a_setting_lies_beside_it(finished: Path) -> None:
         (["--bits", "eight"], 2, "give whole numbers of 2 to 8"),
         (["--bits", "4", "--flash", "64KB"], 2, "give one of the two"),
         (["--membrane-bits", "9"], 2, "choose 8, 12, 16, 32 or auto"),
+        (["--timesteps", "0"], 2, "--timesteps 0: an inference takes at least 1"),
         (["--flash", "1KB"], 3, "bytes at the fewest bits; raise --flash"),
     ],
 )

@@ -115,6 +115,7 @@ def quantize(
     flash: str | None = None,
     membrane_bits: int | str | None = None,
     qat_epochs: int = 0,
+    timesteps: int | None = None,
     target: str | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
     seed: int = 0,
@@ -123,7 +124,8 @@ def quantize(
 ) -> Quantized:
     """The trained network of ``run`` at other bits, or at those that fit ``flash``, as ``spikenas quantize`` does it.
 
-    Raises NothingFits for a flash budget out of reach, QuantizeError and InputError.
+    ``timesteps`` None: as many an inference as it was trained with. Raises NothingFits for a flash budget out of reach,
+    QuantizeError and InputError.
     """
     settings = QuantizeSettings(
         (bits,) if isinstance(bits, int) else bits,
@@ -133,6 +135,7 @@ def quantize(
         calibration_images,
         target,
         seed,
+        timesteps,
     )
     with RunProgress(quiet=not progress) as told:
         result = quantize_run(_path(run), settings, told, None if out is None else Path(out))

@@ -30,6 +30,10 @@ def quantize(
         str | None, typer.Option("--membrane-bits", help="8, 12, 16, 32, or auto: by calibrated ranges.")
     ] = None,
     qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of training on with rounded weights.")] = 0,
+    timesteps: Annotated[
+        int | None,
+        typer.Option("--timesteps", help="Of an inference. Default: as many as the network was trained with."),
+    ] = None,
     target: RunTargetOption = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Training images for calibration.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")] = 0,
@@ -47,7 +51,7 @@ def quantize(
     from spikenas.run.report_again import refresh_report
 
     width = int(membrane_bits) if membrane_bits and membrane_bits.isdecimal() else membrane_bits
-    settings = QuantizeSettings(wanted, flash_bytes, width, qat, images, target, seed)
+    settings = QuantizeSettings(wanted, flash_bytes, width, qat, images, target, seed, timesteps)
     with RunProgress() as progress:
         result = quantize_run(run, settings, progress, out)
         refresh_report(run)
@@ -74,6 +78,7 @@ def _print(result: Quantized) -> None:
     energy = chip_uj(result)
     rows = [
         ["bits", ", ".join(f"{name} {bits}" for name, bits in result.bits.items())],
+        ["timesteps", str(result.timesteps)],
         ["membranes", ", ".join(f"{name} {bits}" for name, bits in result.membranes.items())],
         ["flash", f"{result.flash_bytes:,} bytes, {result.kernels} kernels"],
         ["RAM", f"{result.ram_bytes:,} bytes"],

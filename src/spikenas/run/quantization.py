@@ -55,7 +55,8 @@ AUTO = "auto"
 @dataclass(frozen=True, slots=True)
 class QuantizeSettings:
     """How to quantize: ``bits`` (one number, or one by layer) or ``flash_bytes`` (bits are chosen), or neither: the
-    run's own bits. ``membrane_bits``: 8, 12, 16, 32, "auto", or None for the network's own. ``qat_epochs`` 0: none."""
+    run's own bits. ``membrane_bits``: 8, 12, 16, 32, "auto", or None for the network's own. ``qat_epochs`` 0: none.
+    ``timesteps``: of an inference, None for as many as the network was trained with."""
 
     bits: tuple[int, ...] | None = None
     flash_bytes: int | None = None
@@ -64,6 +65,7 @@ class QuantizeSettings:
     calibration_images: int = CALIBRATION_IMAGES
     target: str | None = None
     seed: int = 0
+    timesteps: int | None = None
 
     def __post_init__(self) -> None:
         if self.bits is not None and self.flash_bytes is not None:
@@ -76,12 +78,13 @@ class QuantizeSettings:
     def label(self) -> str:
         """A folder's name for these settings.
 
-        >>> QuantizeSettings((8, 4), qat_epochs=3).label, QuantizeSettings(flash_bytes=65536).label
-        ('b8.4-qat3', 'flash65536')
+        >>> QuantizeSettings((8, 4), qat_epochs=3).label, QuantizeSettings(flash_bytes=65536, timesteps=2).label
+        ('b8.4-qat3', 'flash65536-t2')
         """
         words = "own" if self.bits is None else f"b{'.'.join(map(str, self.bits))}"
         parts = [f"flash{self.flash_bytes}" if self.flash_bytes is not None else words]
         parts += [f"m{self.membrane_bits}"] if self.membrane_bits is not None else []
+        parts += [f"t{self.timesteps}"] if self.timesteps is not None else []
         parts += [f"qat{self.qat_epochs}"] if self.qat_epochs else []
         return "-".join(parts)
 
@@ -92,10 +95,11 @@ class Quantized:
 
     ``flips``: share of spikes that differ from the float network's, layer by layer, given equal inputs (of the weights
     that were quantized, so after any fine-tuning). Time and energies: as a Cost has them, at the spike rates of
-    calibration images.
+    calibration images. ``float_accuracy`` is that of as many ``timesteps``.
     """
 
     label: str
+    timesteps: int
     bits: Mapping[str, int]
     membranes: Mapping[str, int]
     qat_epochs: int
@@ -141,7 +145,7 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     trained network.
     """
     there = read_run(run)
-    model = load_model(there.trained)
+    model = _in_steps(load_model(there.trained), settings.timesteps)
     target = load_target(settings.target or there.settings["target"])
     flash_bytes = settings.flash_bytes or there.settings.get("flash_bytes")
     budget = Budget(flash_bytes, there.settings.get("ram_bytes"))
@@ -203,6 +207,7 @@ def quantize_model(
     observer.step(2, 3, "ranges")
     result = Quantized(
         label=settings.label,
+        timesteps=model.graph.timesteps,
         bits=bits_by_layer(integer),
         membranes={name: lif.membrane_bits for name, lif in neuron_layers(integer.graph).items()},
         qat_epochs=settings.qat_epochs,
@@ -242,6 +247,18 @@ def read_quantized(run: Path) -> list[dict[str, Any]]:
     files = sorted(RunFolder(run, {}).quantized.glob(f"*/{RESULT_FILE}"))
     found: list[dict[str, Any]] = [read_json(file) for file in files]
     return sorted(found, key=lambda row: (-row["flash_bytes"], row["label"]))
+
+
+def _in_steps(model: Model, timesteps: int | None) -> Model:
+    """The network with so many steps an inference. Raises InputError where the sample says how many there are."""
+    if timesteps is None:
+        return model
+    if timesteps < 1:
+        raise InputError(f"--timesteps {timesteps}: an inference takes at least 1")
+    if model.graph.input not in model.graph.static:
+        frames = model.graph.timesteps
+        raise InputError(f"--timesteps {timesteps}: a sample has {frames} frames, a step each; leave --timesteps out")
+    return Model(replace(model.graph, timesteps=timesteps), model.weights)
 
 
 def _check_reachable(model: Model, settings: QuantizeSettings, target: Target, budget: Budget) -> None:
