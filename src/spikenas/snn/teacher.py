@@ -35,7 +35,7 @@ from spikenas.snn.train_config import MANY_IMAGES, TrainConfig
 
 STEM, WIDTHS = 32, (64, 128, 256)
 """channels of the first convolution, and of each block of two, which halves the image"""
-PUPIL_EPOCHS, EPOCHS_LEAST, EPOCHS_MOST = 4, 4, 12
+PUPIL_EPOCHS, EPOCHS_LEAST, EPOCHS_MOST = 3, 5, 12
 """epochs of a network to one of its teacher, and the teacher's least, below which there is none, and most"""
 
 
@@ -43,7 +43,7 @@ def epochs_of_teacher(told: int | None, epochs: int, images: int) -> int:
     """Epochs of the teacher, 0 for none, of a network that is shown so many images so many times; None: what suits.
 
     >>> epochs_of_teacher(None, 40, 1294), epochs_of_teacher(None, 3, 45_000), epochs_of_teacher(None, 32, 45_000)
-    (0, 0, 8)
+    (0, 0, 10)
     """
     if told is not None:
         return told
@@ -84,6 +84,8 @@ def teacher_config(training: TrainConfig, epochs: int) -> TrainConfig:
     """How a teacher is trained where its pupil is trained so; true labels alone, as smoothing hides what is alike."""
     return TrainConfig(
         epochs=epochs,
+        learning_rate=0.01,
+        weight_decay=0.3,
         label_smoothing=0.0,
         neuron="rectifier",
         **{name: getattr(training, name) for name in ("augment", "precision", "device", "threads", "seed")},

@@ -31,7 +31,7 @@ class TrainConfig:
     epochs: int = 50
     batch_size: int = 0
     learning_rate: float = 2e-2
-    weight_decay: float = 1e-2
+    weight_decay: float = 0.1
     optimizer: str = "muon"
     schedule: str = "cosine"
     warmup: float = 0.1
