@@ -316,7 +316,7 @@ def test_temporal_loss_by_hand() -> None:
 def test_mixup_blends_images_and_their_losses() -> None:
     config = TrainConfig(mixup=0.4, seed=3, label_smoothing=0.0)
     images, labels = torch.eye(4)[:, None, None, :], torch.arange(4)
-    blended, targets = mixed(images, labels, config, step=7)
+    blended, targets = mixed(images, Targets(labels), config, step=7)
     assert targets.partners is not None
     share = targets.share
     assert torch.allclose(blended, share * images + (1 - share) * images[targets.partners])
@@ -324,9 +324,9 @@ def test_mixup_blends_images_and_their_losses() -> None:
     entropy = torch.nn.functional.cross_entropy
     expected = share * entropy(outputs[0], labels) + (1 - share) * entropy(outputs[0], labels[targets.partners])
     assert torch.allclose(loss(outputs, targets, config), expected)
-    again = mixed(images, labels, config, step=7)[1]
-    assert again.share == share != mixed(images, labels, config, step=8)[1].share
-    assert mixed(images, labels, replace(config, mixup=0.0), step=7)[0] is images
+    again = mixed(images, Targets(labels), config, step=7)[1]
+    assert again.share == share != mixed(images, Targets(labels), config, step=8)[1].share
+    assert mixed(images, Targets(labels), replace(config, mixup=0.0), step=7)[0] is images
 
 
 def test_one_cycle_is_torchs() -> None:

@@ -117,14 +117,14 @@ def for_minutes(
             for share, steps in ((whole, 0.0), (half, 1.0))
             if share
         )
-        most, images = max(1, int(60 * minutes / epoch)), len(dataset.train)
+        most, images, seen = max(1, int(60 * minutes / epoch)), len(dataset.train), _seen(dataset)
         teaching = [epochs_of_teacher(teacher, epochs, images) for epochs in range(most + 1)]
         theirs = 0.0
         if any(teaching):
             config = teacher_config(training, 1)
             theirs = _epoch_seconds(teacher_graph(dataset.input_shape, dataset.classes), dataset, config)
         suit = [n for n in range(1, most + 1) if n * epoch + teaching[n] * theirs <= 60 * minutes]
-        write_json(folder.pace, {"epochs": max(suit, default=1), "images_per_s": images / epoch})
+        write_json(folder.pace, {"epochs": max(suit, default=1), "images_per_s": seen / epoch})
     epochs = int(read_json(folder.pace)["epochs"])
     advice = f"; {training.epochs} would suit these images" if epochs < training.epochs else ""
     observer.message(f"{epochs} epoch{'s' if epochs > 1 else ''} in {minutes:g} minutes{advice}")
@@ -137,7 +137,12 @@ def _epoch_seconds(graph: Graph, dataset: Dataset, training: TrainConfig) -> flo
     few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
     judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
     tried = train(graph, few, judged, replace(training, epochs=2, batch_size=batch))
-    return tried.curve[-1].seconds / len(few) * (len(dataset.train) + FORWARD * len(dataset.val))
+    return tried.curve[-1].seconds / len(few) * _seen(dataset)
+
+
+def _seen(dataset: Dataset) -> float:
+    """Images of an epoch, those that are only judged as a share of one."""
+    return len(dataset.train) + FORWARD * len(dataset.val)
 
 
 PACE_IMAGES, JUDGED_IMAGES = 3000, 100
