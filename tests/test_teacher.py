@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +18,13 @@ from spikenas.cli.progress import RunProgress
 from spikenas.data.datasets import Dataset, load_dataset
 from spikenas.data.split import Split, thin
 from spikenas.errors import DatasetError
+from spikenas.graph import Graph
 from spikenas.pipeline import Silent
+from spikenas.run import train_stage
 from spikenas.run.artifacts import read_json, read_safetensors
 from spikenas.run.folder import RunFolder
 from spikenas.run.teach_stage import taught, with_teacher
-from spikenas.run.train_stage import for_minutes
+from spikenas.snn import teacher as teaching
 from spikenas.snn.network import Network
 from spikenas.snn.objective import BELIEVED, TEMPERATURE, Targets, loss, mixed
 from spikenas.snn.teacher import logits, teacher_config, teacher_graph
@@ -135,6 +139,18 @@ def test_a_run_with_a_teacher_that_was_stopped_goes_on_to_the_same_bits(
     assert "--teacher 8" in (whole / "report.html").read_text()
 
 
+def test_processes_that_train_together_learn_from_one_teacher(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    together = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    told = [*COMMAND[:4], "--limit", "100", "--epochs", "2", "--teacher", "2", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*together, "-m", "spikenas", *told], check=True, capture_output=True, env=environment)
+    (said,) = read_safetensors(out / "teacher.safetensors")[1].values()
+    assert said.shape == (100, 10)
+    assert len(read_json(out / "curve.json")) == 2
+    assert not (out / "teacher-training.safetensors").exists()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "other images"])
 def test_a_teacher_that_does_not_belong(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
     folder, data = RunFolder(tmp_path, {}), load_dataset("digits", limit=40)
@@ -153,14 +169,21 @@ def test_a_teacher_that_does_not_belong(tmp_path: Path, capsys: pytest.CaptureFi
     assert "remove it to train anew" in error
 
 
-def test_minutes_are_shared_with_the_teacher(tmp_path: Path) -> None:
+def test_minutes_are_shared_with_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch takes ten seconds, a teacher's twelve, and there are five minutes."""
+
+    def seconds(graph: Graph, dataset: Dataset, training: TrainConfig) -> float:
+        return 12.0 if training.neuron == "rectifier" else 10.0
+
+    monkeypatch.setattr(train_stage, "_epoch_seconds", seconds)
     data, space = load_dataset("digits"), load_space("embedded")
-    graph = space.lower(space.parse("t4-b8-k3s1-32:303.03.0-64:303.03.0-pool"), (1, 8, 8), 10)
-    epochs = {}
-    for teacher in (0, 2):
+    graph = space.lower(space.parse(GENOTYPE), data.input_shape, 10)
+    for teacher, epochs in ((0, 30), (2, 27), (None, 30)):
         folder = RunFolder(tmp_path / str(teacher), {})
         folder.path.mkdir()
-        config = for_minutes(1.0, folder, graph, data, TrainConfig(threads=1), teacher, Silent())
-        epochs[teacher] = config.epochs
-        assert json.loads(folder.pace.read_text())["epochs"] == config.epochs
-    assert epochs[2] < epochs[0]
+        assert train_stage.for_minutes(5, folder, graph, data, TrainConfig(), teacher, Silent()).epochs == epochs
+    monkeypatch.setattr(teaching, "MANY_IMAGES", 1000)
+    folder = RunFolder(tmp_path / "many", {})
+    folder.path.mkdir()
+    # 21 epochs and 7 of the teacher are 294 seconds; 22 and 7 were 304
+    assert train_stage.for_minutes(5, folder, graph, data, TrainConfig(), None, Silent()).epochs == 21

@@ -105,8 +105,8 @@ def for_minutes(
 ) -> TrainConfig:
     """``training`` for as many epochs as this machine does in ``minutes``, at least one.
 
-    They include those that ``teacher`` says of its own. What was found is kept in the folder, so that a run which goes
-    on trains for as many, wherever it does.
+    The minutes include those of the teacher: ``teacher`` epochs, None as many as suit. What was found is kept in the
+    folder, so that a run which goes on trains for as many, wherever it does.
     """
     if processes() > 1:
         raise TrainError(f"--minutes {minutes:g}: processes that train together need one number; give --epochs")
