@@ -73,6 +73,8 @@ class QuantizeSettings:
         if self.membrane_bits not in (None, AUTO, *MEMBRANE_BITS):
             widths = ", ".join(map(str, MEMBRANE_BITS))
             raise InputError(f"--membrane-bits {self.membrane_bits}: choose {widths} or {AUTO}")
+        if self.timesteps is not None and self.timesteps < 1:
+            raise InputError(f"--timesteps {self.timesteps}: an inference takes at least 1")
 
     @property
     def label(self) -> str:
@@ -253,8 +255,6 @@ def _in_steps(model: Model, timesteps: int | None) -> Model:
     """The network with so many steps an inference. Raises InputError where the sample says how many there are."""
     if timesteps is None:
         return model
-    if timesteps < 1:
-        raise InputError(f"--timesteps {timesteps}: an inference takes at least 1")
     if model.graph.input not in model.graph.static:
         frames = model.graph.timesteps
         raise InputError(f"--timesteps {timesteps}: a sample has {frames} frames, a step each; leave --timesteps out")

@@ -15,7 +15,7 @@ from spikenas.graph import Graph
 from spikenas.run.artifacts import read_safetensors, write_bytes
 from spikenas.run.folder import RunFolder
 from spikenas.run.train_stage import TrainObserver
-from spikenas.run.training_store import load_training, save_training
+from spikenas.run.training_store import begun_training, save_training
 from spikenas.snn.learning_curve import BatchStats, TrainState
 from spikenas.snn.teacher import logits, teacher_config, teacher_graph
 from spikenas.snn.train import train
@@ -29,7 +29,7 @@ def taught(folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: i
     """
     if folder.teacher.exists() or not epochs:
         return with_teacher(folder, dataset)
-    graph, config, resume = _begun(folder, dataset, training, epochs)
+    graph, config = _teacher(dataset, training, epochs)
     observer.message(f"first a teacher of {graph.parameter_count:,} weights, for no chip: {epochs} epochs")
 
     def keep(state: TrainState) -> None:
@@ -43,7 +43,7 @@ def taught(folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: i
         dataset.train,
         dataset.val,
         config,
-        resume=resume,
+        resume=begun_training(folder.teacher_training, graph, config),
         on_epoch=observer.epoch,
         on_batch=note,
         on_state=keep,
@@ -51,7 +51,7 @@ def taught(folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: i
     )
     observer.message(f"the teacher: {100 * result.best.val_accuracy:.1f}% of the validation images")
     said = logits(result.model, dataset.train, config)
-    write_bytes(folder.teacher, save({LOGITS: said}))
+    write_bytes(folder.teacher, save({"logits": said}))
     with suppress(OSError):
         folder.teacher_training.unlink()
     return _with(dataset, said)
@@ -61,12 +61,10 @@ def follow_teacher(folder: RunFolder, dataset: Dataset, training: TrainConfig, e
     """What every process of torchrun but the first does, which alone keeps the results."""
     if folder.teacher.exists() or not epochs:
         return with_teacher(folder, dataset)
-    graph, config, resume = _begun(folder, dataset, training, epochs)
+    graph, config = _teacher(dataset, training, epochs)
+    resume = begun_training(folder.teacher_training, graph, config)
     result = train(graph, dataset.train, dataset.val, config, resume=resume)
     return _with(dataset, logits(result.model, dataset.train, config))
-
-
-LOGITS = "logits"
 
 
 def with_teacher(folder: RunFolder, dataset: Dataset) -> Dataset:
@@ -86,10 +84,6 @@ def _with(dataset: Dataset, said: npt.NDArray[np.float32]) -> Dataset:
     return replace(dataset, train=replace(dataset.train, taught=said))
 
 
-def _begun(
-    folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: int
-) -> tuple[Graph, TrainConfig, TrainState | None]:
-    """The teacher, how it is trained, and where that stopped, if it did."""
-    graph, config = teacher_graph(dataset.input_shape, dataset.classes), teacher_config(training, epochs)
-    resume = load_training(folder.teacher_training, graph, config) if folder.teacher_training.exists() else None
-    return graph, config, resume
+def _teacher(dataset: Dataset, training: TrainConfig, epochs: int) -> tuple[Graph, TrainConfig]:
+    """The teacher, and how it is trained."""
+    return teacher_graph(dataset.input_shape, dataset.classes), teacher_config(training, epochs)

@@ -18,7 +18,7 @@ from spikenas.model import Model
 from spikenas.run.artifacts import load_model, read_json, save_model, write_json
 from spikenas.run.decisions import why_epoch
 from spikenas.run.folder import RunFolder
-from spikenas.run.training_store import load_training, save_training
+from spikenas.run.training_store import begun_training, save_training
 from spikenas.snn.teacher import epochs_of_teacher, teacher_config, teacher_graph
 from spikenas.snn.torchrun import processes
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, TrainState, train
@@ -48,7 +48,7 @@ def train_network(
     if folder.model.exists():
         observer.message("already trained")
         return load_model(folder.model)
-    resume = load_training(folder.training, graph, config) if folder.training.exists() else None
+    resume = begun_training(folder.training, graph, config)
     if resume is not None:
         observer.message(f"going on after epoch {resume.epoch}")
     writers: list[EventWriter] = [_event_writer(folder.path / "tensorboard")] if tensorboard else []
@@ -85,7 +85,7 @@ def train_network(
 def follow_training(folder: RunFolder, graph: Graph, dataset: Dataset, config: TrainConfig) -> None:
     """What every process of torchrun but the first does: the same training, of which the first keeps the results."""
     if not folder.model.exists():
-        resume = load_training(folder.training, graph, config) if folder.training.exists() else None
+        resume = begun_training(folder.training, graph, config)
         train(graph, dataset.train, dataset.val, config, resume=resume)
 
 

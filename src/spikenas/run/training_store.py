@@ -46,6 +46,11 @@ def load_training(path: Path, graph: Graph, config: TrainConfig) -> TrainState:
     return TrainState(len(curve), arrays, curve, float.fromhex(metadata["rate_scale"]))
 
 
+def begun_training(path: Path, graph: Graph, config: TrainConfig) -> TrainState | None:
+    """Where a training is to go on: what :func:`load_training` reads, None where it has not begun."""
+    return load_training(path, graph, config) if path.exists() else None
+
+
 def _made_with(graph: Graph, config: TrainConfig) -> str:
     return json.dumps({"graph": json.loads(to_json(graph)), "config": asdict(config)}, sort_keys=True)
 
