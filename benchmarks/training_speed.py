@@ -1,7 +1,8 @@
 """Training steps per second against spikingjelly's multi-step neurons, on the same network in the same run.
 
 ``python benchmarks/training_speed.py``: six convolutions of 32, 32, 64, 64, 128 and 128 channels with BatchNorm and
-LIF neurons on CIFAR-10's shapes, T = 4, batches of 128, AdamW. Each row is a process of its own, so that memory is
+LIF neurons on CIFAR-10's shapes, T = 4, batches of 128, AdamW; "on rates" is the same network in the epochs in which it
+exchanges rates instead of spikes (docs/training.md). Each row is a process of its own, so that memory is
 its own; rates are medians over steps. The share is of the rate at which the same network's convolutions alone, forward
 and backward, run in bfloat16.
 """
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -45,6 +47,7 @@ from spikenas.snn.network import Network, normalize
 
 WIDTHS, TIMESTEPS, BATCH = (32, 32, 64, 64, 128, 128), 4, 128
 CPU = torch.device("cpu")
+ON_RATES = "rates"
 
 
 def reference_network() -> Graph:
@@ -72,9 +75,12 @@ def seconds_each(step: Callable[[], object], count: int) -> float:
 def measure_training(neuron: str, precision: str, steps: int) -> dict[str, float]:
     """One process's row: samples per second, seconds to the end of the first step, peak memory in MB."""
     begun = time.perf_counter()
-    if neuron == "fused":
+    if neuron != "spikingjelly":
         keep_freed_memory()
-    network = Network(reference_network(), neuron=neuron, seed=0)
+    if neuron == ON_RATES:
+        network = Network(replace(reference_network(), timesteps=1), rate_steps=TIMESTEPS, seed=0)
+    else:
+        network = Network(reference_network(), neuron=neuron, seed=0)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     generator = torch.Generator().manual_seed(0)
     images = normalize(torch.randint(0, 256, (BATCH, 3, 32, 32), generator=generator).byte())
@@ -127,6 +133,8 @@ ROWS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("spikenas, torch's operations", "fused", "bfloat16", {"SPIKENAS_KERNELS": "0"}),
     ("spikenas", "fused", "float32", {}),
     ("spikenas", "fused", "bfloat16", {}),
+    ("spikenas, on rates", ON_RATES, "float32", {}),
+    ("spikenas, on rates", ON_RATES, "bfloat16", {}),
 )
 
 

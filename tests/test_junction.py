@@ -88,6 +88,27 @@ def test_junction_equals_torch(reset: Reset, static: list[bool], keeps_total: bo
             torch.testing.assert_close(norm.running_var, other.running_var, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("static", [[True], [True, True, True]])
+@pytest.mark.parametrize("reset", list(Reset))
+def test_rates_are_the_mean_of_the_spikes(reset: Reset, static: list[bool]) -> None:
+    lif = Lif(0.6, 0.8, 0.7, reset)
+    xs, norms = parts(static)
+    _, others = parts(static)
+    currents = [Current(x, n) for x, n in zip(xs, norms, strict=True)]
+    made = join(currents, STEPS, lif, total=True, as_rates=True)
+    total, spikes = one_by_one(xs, others, lif)
+    rates = spikes.mean(0, keepdim=True)
+    assert made.spikes is not None
+    assert made.count is not None
+    torch.testing.assert_close(made.spikes, rates)
+    assert 2 < len(made.spikes.unique()) <= STEPS + 1
+    assert int(made.count) == int(spikes.sum())
+    found = gradients(xs, norms, made.total, made.spikes + 0.01 * made.count)
+    expected = gradients(xs, others, total, rates + 0.01 * spikes.sum())
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_bfloat16_is_the_float_result_rounded() -> None:
     lif = Lif(0.5)
     xs, norms = parts([False])

@@ -316,7 +316,7 @@ def test_temporal_loss_by_hand() -> None:
 def test_mixup_blends_images_and_their_losses() -> None:
     config = TrainConfig(mixup=0.4, seed=3, label_smoothing=0.0)
     images, labels = torch.eye(4)[:, None, None, :], torch.arange(4)
-    blended, targets = mixed(images, Targets(labels), config, step=7)
+    blended, targets = mixed(images, labels, config, step=7)
     assert targets.partners is not None
     share = targets.share
     assert torch.allclose(blended, share * images + (1 - share) * images[targets.partners])
@@ -324,9 +324,9 @@ def test_mixup_blends_images_and_their_losses() -> None:
     entropy = torch.nn.functional.cross_entropy
     expected = share * entropy(outputs[0], labels) + (1 - share) * entropy(outputs[0], labels[targets.partners])
     assert torch.allclose(loss(outputs, targets, config), expected)
-    again = mixed(images, Targets(labels), config, step=7)[1]
-    assert again.share == share != mixed(images, Targets(labels), config, step=8)[1].share
-    assert mixed(images, Targets(labels), replace(config, mixup=0.0), step=7)[0] is images
+    again = mixed(images, labels, config, step=7)[1]
+    assert again.share == share != mixed(images, labels, config, step=8)[1].share
+    assert mixed(images, labels, replace(config, mixup=0.0), step=7)[0] is images
 
 
 def test_one_cycle_is_torchs() -> None:
@@ -397,7 +397,7 @@ def test_a_neuron_that_stops_firing_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
     networks: list[Network] = []
     build = TrainingRun._new_network
-    monkeypatch.setattr(TrainingRun, "_new_network", lambda self, g: networks.append(build(self, g)) or networks[-1])
+    monkeypatch.setattr(TrainingRun, "_new_network", lambda *a: networks.append(build(*a)) or networks[-1])
     # it is silenced once, after epoch 1, and the state to fall back to has it silent as well, so nothing helps
     with pytest.raises(TrainError, match="neuron 'lif_6' stopped firing in epoch 2; train again with a learning rate"):
         run(on_epoch=silence, on_fallback=told.append)

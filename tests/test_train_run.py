@@ -22,7 +22,21 @@ from spikenas.cli.progress import RunProgress
 from spikenas.data.datasets import load_dataset
 from spikenas.data.split import Split
 from spikenas.errors import RunError
-from spikenas.graph import AvgPool2d, BatchNorm2d, Conv2d, Edge, Flatten, Graph, Input, Lif, Linear, Mean, Node, Output
+from spikenas.graph import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Edge,
+    Flatten,
+    Graph,
+    Input,
+    Lif,
+    Linear,
+    Mean,
+    Node,
+    Output,
+    Reset,
+)
 from spikenas.run.artifacts import load_integer_model, load_model
 from spikenas.run.trainer import ShortTrainer
 from spikenas.run.training_store import load_training, save_training
@@ -46,8 +60,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    a, b = (load_model(path / "model.safetensors") for path in (one, other))
+def same_weights(one: Path, other: Path, file: str = "model.safetensors") -> bool:
+    a, b = (load_model(path / file) for path in (one, other))
     return a.graph == b.graph and all(np.array_equal(array, b.weights[name]) for name, array in a.weights.items())
 
 
@@ -139,7 +153,7 @@ def test_processes_that_train_together_do_as_one(tmp_path: Path) -> None:
             assert together[name] == pytest.approx(array, rel=1e-3, abs=1e-4)
 
 
-TOGETHER = TrainConfig(epochs=2, half_steps=0.5, batch_size=20, threads=1, augment="shift1", mixup=0.0, clip=0.0)
+TOGETHER = TrainConfig(epochs=2, rate_coded=0.5, batch_size=20, threads=1, augment="shift1", mixup=0.0, clip=0.0)
 
 
 def noise(count: int) -> Split:
@@ -153,30 +167,47 @@ def chain(*layers: object, timesteps: int = 2) -> Graph:
     return Graph(timesteps, tuple(map(Node, names, layers)), edges)  # type: ignore[arg-type]
 
 
-def plain_graph() -> Graph:
-    return chain(Input((1, 8, 8)), Conv2d(6), Lif(threshold=0.3), Flatten(), Linear(4), Mean(), Output())
+def plain_graph(layers: int = 1) -> Graph:
+    return chain(Input((1, 8, 8)), *[Conv2d(6), Lif(threshold=0.3)] * layers, Flatten(), Linear(4), Mean(), Output())
 
 
-def test_half_the_steps_are_those_of_a_network_of_half_the_steps() -> None:
-    long, short = (replace(plain_graph(), timesteps=steps) for steps in (5, 3))
-    config = TrainConfig(epochs=1, batch_size=20, threads=1)
-    halved = train(long, noise(40), noise(20), replace(config, half_steps=1.0))
-    plain = train(short, noise(40), noise(20), config)
-    for name, array in plain.model.weights.items():
-        assert np.array_equal(halved.model.weights[name], array), name
-    assert halved.model.graph == long
-    assert halved.curve[0].spike_rate == plain.curve[0].spike_rate
-    assert halved.curve[0].train_loss == plain.curve[0].train_loss
+def test_a_single_layer_of_neurons_learns_the_same_from_rates() -> None:
+    """Its current is the same at every step and its readout linear, so that the mean of all steps is exact."""
+    graph, config = replace(plain_graph(), timesteps=5), TrainConfig(epochs=2, batch_size=20, threads=1, rate_penalty=1)
+    rates = train(graph, noise(40), noise(20), replace(config, rate_coded=1.0))
+    spikes = train(graph, noise(40), noise(20), config)
+    for name, array in spikes.model.weights.items():
+        assert rates.model.weights[name] == pytest.approx(array, rel=1e-3, abs=1e-5), name
+    assert rates.model.graph == graph
+    assert rates.curve[0].spike_rate == pytest.approx(spikes.curve[0].spike_rate)
+    assert rates.curve[0].train_loss == pytest.approx(spikes.curve[0].train_loss)
+    assert rates.curve[0].val_loss == pytest.approx(spikes.curve[0].val_loss, rel=1e-4)
 
 
-def test_a_training_that_goes_on_knows_when_its_steps_were_half() -> None:
-    graph, config = plain_graph(), TrainConfig(epochs=4, batch_size=20, threads=1, half_steps=0.6)
+def test_a_second_layer_integrates_the_mean_of_the_spikes_before_it() -> None:
+    """By hand: a current of .6 makes two spikes in four steps; .9 of their mean is .45 a step, which makes one."""
+    lif = Lif(decay=1.0, threshold=1.0, reset=Reset.SUBTRACT)
+    layers = (Flatten(), Linear(1, bias=False), lif, Linear(1, bias=False), lif, Linear(1, bias=False), Mean())
+    graph = chain(Input((1, 1, 1)), *layers, Output(), timesteps=1)
+    for joins in (True, False):
+        network = Network(graph, rate_steps=4)
+        network.joins = joins
+        with torch.no_grad():
+            for weight, name in ((1.2, "linear_2"), (0.9, "linear_4"), (3.0, "linear_6")):
+                network.operator(name).weight.fill_(weight)
+        outputs, counts = network.steps_with_spikes(torch.full((1, 1, 1, 1), 0.5))
+        assert outputs.tolist() == [[[0.75]]]
+        assert {name: float(count.detach()) for name, count in counts.items()} == {"lif_3": 0.5, "lif_5": 0.25}
+
+
+def test_a_training_that_goes_on_knows_when_it_was_of_rates() -> None:
+    graph, config = plain_graph(2), TrainConfig(epochs=4, batch_size=20, threads=1, rate_coded=0.6)
     states: list[TrainState] = []
     whole = train(graph, noise(40), noise(20), config)
     train(graph, noise(40), noise(20), config, stop_after=2, on_state=states.append)
     resumed = train(graph, noise(40), noise(20), config, resume=states[-1])
     assert [stats.train_loss for stats in resumed.curve] == [stats.train_loss for stats in whole.curve]
-    never = train(graph, noise(40), noise(20), replace(config, half_steps=0.0))
+    never = train(graph, noise(40), noise(20), replace(config, rate_coded=0.0))
     assert never.curve[3].train_loss != whole.curve[3].train_loss
 
 

@@ -93,8 +93,8 @@ def train(
     """``network`` trained, quantized, evaluated on the test images and reported, as ``spikenas train`` does it.
 
     ``network`` is what :func:`search` has found, whose data, budget, target and space are then the default, or a
-    genotype, which needs ``data``. ``epochs`` None suits the data, or ``minutes`` on this machine; so does
-    ``teacher``, the epochs of a large network from which this one learns. ``training``: how, but for its epochs and
+    genotype, which needs ``data``. ``epochs`` None suits the data, or ``minutes`` on this machine.
+    ``teacher``: epochs of a large network from which this one then learns. ``training``: how, but for its epochs and
     seed. Raises InputError, and TrainError for a training that cannot go on.
     """
     given: dict[str, Any] = dict.fromkeys(TOLD) if data is None else _source(data)

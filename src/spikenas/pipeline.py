@@ -43,12 +43,11 @@ from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
 from spikenas.run.search_stage import search_networks
 from spikenas.run.search_study import SearchObserver
 from spikenas.run.store import RunStore, open_study
-from spikenas.run.teach_stage import follow_teacher, taught
+from spikenas.run.teach_stage import follow_teacher, train_teacher
 from spikenas.run.train_stage import TrainObserver, follow_training, for_minutes, suitable_training, train_network
 from spikenas.search.trial import Trial, trial_to_dict
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
-from spikenas.snn.teacher import epochs_of_teacher
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig
 from spikenas.space.space import load_space
 
@@ -157,11 +156,11 @@ def run(
                 observer.message(f"{training.epochs} epochs, as {len(dataset.train):,} images suit")
             if settings.minutes is not None:
                 training = for_minutes(settings.minutes, folder, graph, dataset, training, settings.teacher, observer)
-            dataset = taught(folder, dataset, training, _teaching(settings, training, dataset), observer)
-            model = train_network(folder, graph, dataset, training, observer, tensorboard=tensorboard)
+            teacher = train_teacher(folder, dataset, training, settings.teacher, observer)
+            model = train_network(folder, graph, dataset, training, observer, teacher, tensorboard=tensorboard)
         with _timed(store, "quantize"):
             observer.stage("quantize", "integer weights, thresholds and membranes")
-            model, integer = make_integers(folder, model, dataset, training, observer)
+            model, integer = make_integers(folder, model, dataset, training, observer, teacher)
         with _timed(store, "evaluate"):
             observer.stage("evaluate", f"{len(dataset.test)} test images")
             judged = evaluate(from_model(model), dataset.test)
@@ -208,8 +207,8 @@ def follow(settings: RunSettings, out: Path) -> None:
     assert settings.genotype is not None
     dataset, folder = dataset_of(asdict(settings)), RunFolder(out, {})
     graph, training = _to_train(settings, settings.genotype, dataset)
-    dataset = follow_teacher(folder, dataset, training, _teaching(settings, training, dataset))
-    follow_training(folder, graph, dataset, training)
+    teacher = follow_teacher(folder, dataset, training, settings.teacher)
+    follow_training(folder, graph, dataset, training, teacher)
 
 
 def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[Graph, TrainConfig]:
@@ -218,11 +217,6 @@ def _to_train(settings: RunSettings, genotype: str, dataset: Dataset) -> tuple[G
     graph = space.lower(space.canonical(space.parse(genotype)), dataset.input_shape, dataset.classes)
     training = suitable_training(settings.training, len(dataset.train), settings.epochs, settings.seed)
     return for_target(graph, load_target(settings.target)), training
-
-
-def _teaching(settings: RunSettings, training: TrainConfig, dataset: Dataset) -> int:
-    """Epochs of the teacher, 0 for none."""
-    return epochs_of_teacher(settings.teacher, training.epochs, len(dataset.train))
 
 
 def _check_fits(graph: Graph, target: Target, budget: Budget) -> None:

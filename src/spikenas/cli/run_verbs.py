@@ -26,7 +26,7 @@ def run(
     told: SearchOptions,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Epochs of the final training.")] = None,
     minutes: MinutesOption = None,
-    teacher: TeacherOption = None,
+    teacher: TeacherOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Search, train, quantize and report: from a dataset and a budget to an integer network that fits.
@@ -39,7 +39,7 @@ def run(
     from spikenas.run.folder import check_run
     from spikenas.run.run_settings import RunSettings
 
-    settings = RunSettings(data=data, epochs=epochs, minutes=minutes, teacher=teacher, **more)
+    settings = RunSettings(data=data, epochs=epochs, minutes=minutes, teacher=teacher or 0, **more)
     check_run(out, asdict(settings))  # torch takes its time
     from spikenas.cli.progress import RunProgress
     from spikenas.pipeline import run as run_pipeline

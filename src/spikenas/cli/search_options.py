@@ -72,7 +72,7 @@ TeacherOption = Annotated[
     typer.Option(
         "--teacher",
         min=0,
-        help="Epochs of a large network, trained before, from which this one learns; 0: none. Default: what suits.",
+        help="Epochs of a large network, trained before, from which this one learns; 0: none.",
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Use at most so many training images.")]

@@ -66,9 +66,9 @@ def train(
     mixup: Annotated[float, typer.Option("--mixup", help="Alpha of mixup's Beta distribution; 0: none.")] = 0.0,
     temporal_loss: Annotated[float, typer.Option("--temporal-loss", **SHARE, help="Weight of TET's loss.")] = 0.0,
     learn_decay: Annotated[bool, typer.Option("--learn-decay", help="Learn the neurons' leaks (PLIF).")] = False,
-    half_steps: Annotated[
-        float, typer.Option("--half-steps", **SHARE, help="Share of the epochs, the first, at half the timesteps.")
-    ] = 0.0,
+    rate_coded: Annotated[
+        float, typer.Option("--rate-coded", **SHARE, help="Share of the epochs, the first, on rates instead of spikes.")
+    ] = 0.75,
     average: Annotated[float, typer.Option("--average", help="Decay of averaged weights, such as 0.999.")] = 0.0,
     patience: Annotated[int, typer.Option("--patience", help="Stop after so many epochs without progress.")] = 0,
     dropout: Annotated[float, typer.Option("--dropout", help="Of what enters fully connected layers.")] = 0.0,

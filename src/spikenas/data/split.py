@@ -21,13 +21,11 @@ MOST_BYTES = 8 * 1024**3
 class Split:
     """``images`` uint8 [N, C, H, W], or [N, T, C, H, W] for T frames each, and ``labels`` int64 [N]; at least one.
 
-    ``taught``, float32 [N, classes], is what a teacher makes of each image: logits. Raises DatasetError when shapes,
-    types or lengths disagree.
+    Raises DatasetError when shapes, types or lengths disagree.
     """
 
     images: Images
     labels: Labels
-    taught: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -40,16 +38,13 @@ class Split:
             raise DatasetError(f"labels are {labels.dtype} {labels.shape}: int64 [N] is needed")
         if len(images) != len(labels):
             raise DatasetError(f"{len(images)} images have {len(labels)} labels: give one label per image")
-        if self.taught is not None and len(self.taught) != len(labels):
-            raise DatasetError(f"a teacher's logits of {len(self.taught)} images are not those of {len(labels)}")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: npt.NDArray[np.intp]) -> Split:
-        """The images, and what belongs to them, at ``index``, in that order."""
-        taught = None if self.taught is None else self.taught[index]
-        return Split(self.images[index], self.labels[index], taught)
+        """The images at ``index``, in that order."""
+        return Split(self.images[index], self.labels[index])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -109,7 +109,7 @@ class RunFolder:
 
     @property
     def teacher(self) -> Path:
-        """What a teacher makes of the training images."""
+        """The network from which the run's own has learned, if there was one."""
         return self.path / "teacher.safetensors"
 
     @property

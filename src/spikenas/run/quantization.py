@@ -26,7 +26,7 @@ from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
 from spikenas.run.folder import INTEGER_FILE, RESULT_FILE, RunFolder, open_run, read_run
 from spikenas.run.integer_predict import integer_accuracy
-from spikenas.run.teach_stage import with_teacher
+from spikenas.run.teach_stage import load_teacher
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.flips import flipped_spikes
@@ -153,8 +153,9 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     budget = Budget(flash_bytes, there.settings.get("ram_bytes"))
     _check_reachable(model, settings, target, budget)
     with open_run(run, there.settings) as folder:
-        dataset = with_teacher(folder, _dataset(folder, observer))
-        result, integer = quantize_model(model, dataset, settings, target, observer, budget)
+        dataset = _dataset(folder, observer)
+        teacher = load_teacher(folder, dataset) if settings.qat_epochs else None
+        result, integer = quantize_model(model, dataset, settings, target, observer, budget, teacher)
         place = out or folder.quantized / settings.label
         place.mkdir(parents=True, exist_ok=True)
         save_model(place / INTEGER_FILE, integer)
@@ -170,8 +171,12 @@ def quantize_model(
     target: Target,
     observer: Observer,
     budget: Budget | None = None,
+    teacher: Model | None = None,
 ) -> tuple[Quantized, IntegerModel]:
-    """The network at the settings' bits, measured on the whole test set; ``budget`` decides on the kernels."""
+    """The network at the settings' bits, measured on the whole test set.
+
+    ``budget`` decides on the kernels; a fine-tuning learns from ``teacher`` if there is one.
+    """
     budget = budget or Budget(settings.flash_bytes)
     rng = np.random.default_rng(settings.seed)
     calibration = thin(dataset.train, settings.calibration_images, rng).images
@@ -188,6 +193,7 @@ def quantize_model(
             dataset.val,
             config,
             calibration=calibration,
+            teacher=teacher,
             on_epoch=observer.epoch,
             on_batch=observer.batch,
         )

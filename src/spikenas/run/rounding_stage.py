@@ -30,7 +30,12 @@ JUDGED_IMAGES = 2000
 
 
 def make_integers(
-    folder: RunFolder, model: Model, dataset: Dataset, training: TrainConfig, observer: TrainObserver
+    folder: RunFolder,
+    model: Model,
+    dataset: Dataset,
+    training: TrainConfig,
+    observer: TrainObserver,
+    teacher: Model | None = None,
 ) -> tuple[Model, IntegerModel]:
     """The network and its integers, from the folder where they are there.
 
@@ -43,7 +48,7 @@ def make_integers(
     calibration = thin(dataset.train, CALIBRATION_IMAGES, np.random.default_rng(training.seed)).images
     integer = quantize(model, calibration)
     if has_few_bits(model.graph) and processes() == 1:
-        model, integer = _tuned(folder, model, integer, dataset, training, calibration, observer)
+        model, integer = _tuned(folder, model, integer, dataset, training, calibration, observer, teacher)
     save_model(folder.integer_model, integer)
     return model, integer
 
@@ -56,6 +61,7 @@ def _tuned(
     training: TrainConfig,
     calibration: npt.NDArray[np.uint8],
     observer: TrainObserver,
+    teacher: Model | None,
 ) -> tuple[Model, IntegerModel]:
     judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(training.seed))
     before, rounded = evaluate(from_model(model), judged).accuracy, integer_accuracy(integer, judged)
@@ -69,6 +75,7 @@ def _tuned(
         dataset.val,
         qat_config(epochs, seed=training.seed),
         calibration=calibration,
+        teacher=teacher,
         on_epoch=observer.epoch,
         on_batch=observer.batch,
     )

@@ -23,16 +23,16 @@ from spikenas.space.samples import frames_of
 class RunSettings(TaskSettings):
     """What a run is told; two runs with equal settings are the same run.
 
-    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine; so does ``teacher``, the
-    epochs of a large network's training before, from which this one then learns, 0 for none. With a ``genotype``
-    nothing is searched; ``training`` is how to train, but for its epochs and seed, which are here; ``processes`` of
-    torchrun do it together.
+    ``epochs`` None suits the dataset's size, or ``minutes`` of training on this machine. ``teacher``: the epochs of a
+    large network's training before, from which this one then learns, 0 for none. With a ``genotype`` nothing is
+    searched; ``training`` is how to train, but for its epochs and seed, which are here; ``processes`` of torchrun do it
+    together.
     """
 
     data: str
     epochs: int | None = None
     minutes: float | None = None
-    teacher: int | None = None
+    teacher: int = 0
     genotype: str | None = None
     training: TrainConfig | None = None
     processes: int = 1

@@ -1,34 +1,33 @@
-"""What a teacher makes of the training images, in a run's folder: learned before the network that learns from it."""
+"""A teacher, in a run's folder: trained before the network that learns from it."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-from safetensors.numpy import save
-
 from spikenas.data.datasets import Dataset
-from spikenas.errors import RunError
+from spikenas.errors import ModelError, RunError
 from spikenas.graph import Graph
-from spikenas.run.artifacts import read_safetensors, write_bytes
+from spikenas.model import Model
+from spikenas.run.artifacts import load_model, save_model
 from spikenas.run.folder import RunFolder
 from spikenas.run.train_stage import TrainObserver
 from spikenas.run.training_store import begun_training, save_training
 from spikenas.snn.learning_curve import BatchStats, TrainState
-from spikenas.snn.teacher import logits, teacher_config, teacher_graph
+from spikenas.snn.teacher import teacher_config, teacher_graph
 from spikenas.snn.train import train
 from spikenas.snn.train_config import TrainConfig
 
 
-def taught(folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: int, observer: TrainObserver) -> Dataset:
-    """The dataset with what a teacher of so many epochs, 0 for none, makes of its training images.
+def train_teacher(
+    folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: int, observer: TrainObserver
+) -> Model | None:
+    """A teacher of so many epochs, None of 0, for a pupil that is trained so.
 
     From the folder where it is there; a teacher's training that was stopped goes on. Raises TrainError and RunError.
     """
-    if folder.teacher.exists() or not epochs:
-        return with_teacher(folder, dataset)
+    if not epochs or folder.teacher.exists():
+        return load_teacher(folder, dataset)
     graph, config = _teacher(dataset, training, epochs)
     observer.message(f"first a teacher of {graph.parameter_count:,} weights, for no chip: {epochs} epochs")
 
@@ -50,38 +49,32 @@ def taught(folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: i
         on_fallback=observer.message,
     )
     observer.message(f"the teacher: {100 * result.best.val_accuracy:.1f}% of the validation images")
-    said = logits(result.model, dataset.train, config)
-    write_bytes(folder.teacher, save({"logits": said}))
+    save_model(folder.teacher, result.model)
     with suppress(OSError):
         folder.teacher_training.unlink()
-    return _with(dataset, said)
+    return result.model
 
 
-def follow_teacher(folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: int) -> Dataset:
+def follow_teacher(folder: RunFolder, dataset: Dataset, training: TrainConfig, epochs: int) -> Model | None:
     """What every process of torchrun but the first does, which alone keeps the results."""
-    if folder.teacher.exists() or not epochs:
-        return with_teacher(folder, dataset)
+    if not epochs or folder.teacher.exists():
+        return load_teacher(folder, dataset)
     graph, config = _teacher(dataset, training, epochs)
     resume = begun_training(folder.teacher_training, graph, config)
-    result = train(graph, dataset.train, dataset.val, config, resume=resume)
-    return _with(dataset, logits(result.model, dataset.train, config))
+    return train(graph, dataset.train, dataset.val, config, resume=resume).model
 
 
-def with_teacher(folder: RunFolder, dataset: Dataset) -> Dataset:
-    """The dataset with what the run's teacher makes of its training images, if there was one. Raises RunError."""
+def load_teacher(folder: RunFolder, dataset: Dataset) -> Model | None:
+    """The run's teacher, if there was one. Raises RunError where it is damaged, or another dataset's."""
     if not folder.teacher.exists():
-        return dataset
+        return None
     try:
-        (said,) = read_safetensors(folder.teacher)[1].values()
-    except ValueError as error:
-        raise RunError(f"{folder.teacher}: not what a teacher left ({error}); remove it to train anew") from error
-    if said.shape != (len(dataset.train), dataset.classes) or said.dtype != np.float32:
-        raise RunError(f"{folder.teacher}: a teacher's answers to other images; remove it to train anew")
-    return _with(dataset, said)
-
-
-def _with(dataset: Dataset, said: npt.NDArray[np.float32]) -> Dataset:
-    return replace(dataset, train=replace(dataset.train, taught=said))
+        model = load_model(folder.teacher)
+    except ModelError as error:
+        raise RunError(f"{error}; or remove it to train a teacher anew") from error
+    if model.graph != teacher_graph(dataset.input_shape, dataset.classes):
+        raise RunError(f"{folder.teacher}: a teacher of other images; remove it to train anew")
+    return model
 
 
 def _teacher(dataset: Dataset, training: TrainConfig, epochs: int) -> tuple[Graph, TrainConfig]:

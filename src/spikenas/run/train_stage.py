@@ -19,9 +19,11 @@ from spikenas.run.artifacts import load_model, read_json, save_model, write_json
 from spikenas.run.decisions import why_epoch
 from spikenas.run.folder import RunFolder
 from spikenas.run.training_store import begun_training, save_training
-from spikenas.snn.teacher import epochs_of_teacher, teacher_config, teacher_graph
+from spikenas.snn.network import Network, to_model
+from spikenas.snn.teacher import NEURON, teacher_config, teacher_graph
 from spikenas.snn.torchrun import processes
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, TrainState, train
+from spikenas.snn.training_run import has_rates, rate_epochs
 
 # Without --epochs a network is shown about so many images, within these bounds on epochs.
 IMAGES_SHOWN, EPOCHS_LEAST, EPOCHS_MOST = 100_000, 3, 60
@@ -41,6 +43,7 @@ def train_network(
     dataset: Dataset,
     config: TrainConfig,
     observer: TrainObserver,
+    teacher: Model | None = None,
     *,
     tensorboard: bool = False,
 ) -> Model:
@@ -51,6 +54,8 @@ def train_network(
     resume = begun_training(folder.training, graph, config)
     if resume is not None:
         observer.message(f"going on after epoch {resume.epoch}")
+    elif rates := rate_epochs(graph, config):
+        observer.message(f"{rates} epochs on rates, then {config.epochs - rates} on spikes, as validation always is")
     writers: list[EventWriter] = [_event_writer(folder.path / "tensorboard")] if tensorboard else []
 
     def keep(state: TrainState) -> None:
@@ -67,6 +72,7 @@ def train_network(
         dataset.train,
         dataset.val,
         config,
+        teacher=teacher,
         resume=resume,
         on_epoch=note,
         on_batch=observer.batch,
@@ -82,11 +88,13 @@ def train_network(
     return result.model
 
 
-def follow_training(folder: RunFolder, graph: Graph, dataset: Dataset, config: TrainConfig) -> None:
+def follow_training(
+    folder: RunFolder, graph: Graph, dataset: Dataset, config: TrainConfig, teacher: Model | None
+) -> None:
     """What every process of torchrun but the first does: the same training, of which the first keeps the results."""
     if not folder.model.exists():
         resume = begun_training(folder.training, graph, config)
-        train(graph, dataset.train, dataset.val, config, resume=resume)
+        train(graph, dataset.train, dataset.val, config, teacher=teacher, resume=resume)
 
 
 def suitable_training(given: TrainConfig | None, images: int, epochs: int | None, seed: int) -> TrainConfig:
@@ -100,44 +108,40 @@ def for_minutes(
     graph: Graph,
     dataset: Dataset,
     training: TrainConfig,
-    teacher: int | None,
+    teacher: int,
     observer: TrainObserver,
 ) -> TrainConfig:
     """``training`` for as many epochs as this machine does in ``minutes``, at least one.
 
-    The minutes include those of the teacher: ``teacher`` epochs, None as many as suit. What was found is kept in the
-    folder, so that a run which goes on trains for as many, wherever it does.
+    The minutes include those of a teacher of so many epochs. What was found is kept in the folder, so that a run which
+    goes on trains for as many, wherever it does.
     """
     if processes() > 1:
         raise TrainError(f"--minutes {minutes:g}: processes that train together need one number; give --epochs")
     if not folder.pace.exists():
-        half, whole = training.half_steps, 1.0 - training.half_steps
-        epoch = sum(
-            share * _epoch_seconds(graph, dataset, replace(training, half_steps=steps))
-            for share, steps in ((whole, 0.0), (half, 1.0))
-            if share
-        )
-        most, images, seen = max(1, int(60 * minutes / epoch)), len(dataset.train), _seen(dataset)
-        teaching = [epochs_of_teacher(teacher, epochs, images) for epochs in range(most + 1)]
-        theirs = 0.0
-        if any(teaching):
-            config = teacher_config(training, 1)
-            theirs = _epoch_seconds(teacher_graph(dataset.input_shape, dataset.classes), dataset, config)
-        suit = [n for n in range(1, most + 1) if n * epoch + teaching[n] * theirs <= 60 * minutes]
-        write_json(folder.pace, {"epochs": max(suit, default=1), "images_per_s": seen / epoch})
+        asked, left = None, 60 * minutes
+        if teacher:
+            asked = to_model(Network(teacher_graph(dataset.input_shape, dataset.classes), neuron=NEURON))
+            left -= teacher * _epoch_seconds(asked.graph, dataset, teacher_config(training, teacher))
+        epoch = _epoch_seconds(graph, dataset, training, asked)
+        write_json(folder.pace, {"epochs": max(1, int(left / epoch)), "images_per_s": _seen(dataset) / epoch})
     epochs = int(read_json(folder.pace)["epochs"])
     advice = f"; {training.epochs} would suit these images" if epochs < training.epochs else ""
     observer.message(f"{epochs} epoch{'s' if epochs > 1 else ''} in {minutes:g} minutes{advice}")
     return replace(training, epochs=epochs)
 
 
-def _epoch_seconds(graph: Graph, dataset: Dataset, training: TrainConfig) -> float:
-    """What an epoch takes here, judged by the second of two on few images: the first one compiles."""
+def _epoch_seconds(graph: Graph, dataset: Dataset, training: TrainConfig, teacher: Model | None = None) -> float:
+    """What an epoch takes here on the mean, judged by the second of two on few images: the first one compiles."""
     batch = training.batch_of(len(dataset.train))
     few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
     judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
-    tried = train(graph, few, judged, replace(training, epochs=2, batch_size=batch))
-    return tried.curve[-1].seconds / len(few) * _seen(dataset)
+    seconds, rates = 0.0, training.rate_coded if has_rates(graph) else 0.0
+    for share, rate_coded in ((1.0 - rates, 0.0), (rates, 1.0)):
+        if share:
+            config = replace(training, epochs=2, batch_size=batch, rate_coded=rate_coded)
+            seconds += share * train(graph, few, judged, config, teacher=teacher).curve[-1].seconds
+    return seconds / len(few) * _seen(dataset)
 
 
 def _seen(dataset: Dataset) -> float:

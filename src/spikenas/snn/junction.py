@@ -58,12 +58,19 @@ def available(x: Tensor) -> bool:
 
 
 def join(
-    currents: Sequence[Current], timesteps: int, lif: Lif | None, *, decay: Tensor | None = None, total: bool = False
+    currents: Sequence[Current],
+    timesteps: int,
+    lif: Lif | None,
+    *,
+    decay: Tensor | None = None,
+    total: bool = False,
+    as_rates: bool = False,
 ) -> Junction:
     """Add up ``currents`` behind their norms and let ``lif`` integrate the sum.
 
     A norm in training mode uses the batch's statistics and updates its running ones, as torch's does. ``decay`` (0
-    dimensional) stands for the neuron's own where it is learned. ``total`` asks for the sum as well.
+    dimensional) stands for the neuron's own where it is learned. ``total`` asks for the sum as well. ``as_rates``:
+    currents of one step become their neuron's mean spikes over all ``timesteps``, [1, B, ...].
     """
     kind = torch.bfloat16 if any(c.x.dtype is torch.bfloat16 for c in currents) else currents[0].x.dtype
     xs = [_channels_last(c.x.to(kind)) for c in currents]
@@ -71,7 +78,7 @@ def join(
     affine = [p for c in currents if c.norm is not None for p in (c.norm.weight, c.norm.bias)]
     learned = [] if decay is None else [decay]
     total = total or lif is None
-    setting = _Setting(timesteps, lif, tuple(norms), total, len(learned) > 0)
+    setting = _Setting(timesteps, lif, tuple(norms), total, len(learned) > 0, as_rates)
     summed, spikes, count = _Join.apply(setting, len(xs), *xs, *affine, *learned)  # type: ignore[no-untyped-call]
     restore = _channels_first if currents[0].x.dim() == 5 else _same
     if lif is None:
@@ -96,6 +103,12 @@ class _Setting:
     norms: tuple[_Statistics | None, ...]
     total: bool
     learns_decay: bool
+    as_rates: bool
+
+    @property
+    def steps_out(self) -> int:
+        """Of what the neuron passes on."""
+        return 0 if self.lif is None else 1 if self.as_rates else self.timesteps
 
 
 class _Term(ctypes.Structure):
@@ -109,7 +122,8 @@ class _Junction(ctypes.Structure):
     _fields_ = (
         *(("terms", Long), ("rows", Long), ("channels", Long), ("steps", Long), ("sum_steps", Long)),
         *(("decay", Float), ("threshold", Float), ("slope_a", Float), ("slope_b", Float)),
-        *(("reset_to_zero", Int), ("fires", Int), ("sum", Pointer), ("spikes", Pointer), ("count", Long)),
+        *(("reset_to_zero", Int), ("fires", Int), ("as_rates", Int)),
+        *(("sum", Pointer), ("spikes", Pointer), ("count", Long)),
         *(("grad_sum", Pointer), ("grad_spikes", Pointer), ("grad_count", Float)),
         *(("wants_grad_decay", Int), ("grad_decay", Double), ("grad", Pointer)),
     )
@@ -123,7 +137,7 @@ class _Join(torch.autograd.Function):
         xs, parameters = tensors[:count], tensors[count:]
         call = _call(setting, xs, parameters)
         summed = xs[0].new_empty(call.sum_steps if setting.total else 0, *xs[0].shape[1:])
-        spikes = xs[0].new_empty(setting.timesteps if setting.lif is not None else 0, *xs[0].shape[1:])
+        spikes = xs[0].new_empty(setting.steps_out, *xs[0].shape[1:])
         call.sum, call.spikes = _address(summed) if setting.total else None, _address(spikes)
         scales = _scales(setting, parameters)  # held until the kernel, which has only their addresses, is done
         kernel_of(xs[0]).forward(ctypes.byref(call), _terms(setting, xs, scales), threads_for(xs[0], setting.timesteps))
@@ -141,7 +155,7 @@ class _Join(torch.autograd.Function):
         x, scales = xs[0], _scales(setting, parameters)
         kernel, threads, call = kernel_of(x), threads_for(x, setting.timesteps), _call(setting, xs, parameters)
         if grad_count is not None and grad_spikes is None:
-            grad_spikes = x.new_zeros(setting.timesteps, *x.shape[1:])
+            grad_spikes = x.new_zeros(setting.steps_out, *x.shape[1:])
         given = [None if g is None else g.to(x.dtype).contiguous() for g in (grad_sum, grad_spikes)]
         call.grad_sum, call.grad_spikes = (None if g is None else _address(g) for g in given)
         call.grad_count = 0.0 if grad_count is None else float(grad_count)
@@ -232,6 +246,7 @@ def _call(setting: _Setting, xs: Sequence[Tensor], parameters: Sequence[Tensor])
         steps=setting.timesteps,
         sum_steps=max(len(x) for x in xs),
         fires=lif is not None,
+        as_rates=setting.as_rates,
     )
     if lif is not None:
         call.decay = parameters[-1].item() if setting.learns_decay else lif.decay

@@ -47,8 +47,9 @@ class Network(nn.Module):
     """Float images ``(pixel - 128) / 128`` [B, C, H, W] (or [B, T, C, H, W] if the Input is not static) to logits.
 
     ``dropout`` acts on what enters each Linear, one mask for all steps; with ``learn_decay`` (neuron ``fused`` only)
-    leaks are parameters. The same ``seed`` gives the same initial
-    weights and dropout masks; no global random state is read.
+    leaks are parameters. With ``rate_steps``, in a graph of one step, each neuron integrates its current that often and
+    passes on the mean of its spikes. The same ``seed`` gives the same initial weights and dropout masks; no global
+    random state is read.
     Raises ModelError for an unknown neuron or images that do not fit the Input.
     """
 
@@ -59,6 +60,7 @@ class Network(nn.Module):
         neuron: str = "fused",
         dropout: float = 0.0,
         learn_decay: bool = False,
+        rate_steps: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -67,6 +69,7 @@ class Network(nn.Module):
         if learn_decay and neuron != "fused":
             raise ModelError(f"neuron {neuron!r} has a fixed leak: learn it with neuron 'fused'")
         self.graph, self.dropout, self.joins = graph, dropout, neuron == "fused"
+        self.rate_steps = rate_steps
         self.generator = torch.Generator().manual_seed(seed)
         self.execution = Execution(graph)
         self._keys = {node.name: f"{i}_{node.name.replace('.', '_')}" for i, node in enumerate(graph.nodes)}
@@ -128,6 +131,8 @@ class Network(nn.Module):
 
     def sequence(self, name: str, x: Tensor) -> Tensor:
         neuron: Neuron = self.operator(name)
+        if self.rate_steps:
+            return neuron.sequence(x, self.rate_steps).mean(0, keepdim=True)
         return neuron.sequence(x, self.graph.timesteps)
 
     def step(self, name: str, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -144,10 +149,11 @@ class Network(nn.Module):
             currents = [Current(x, norm) for x, norm in zip(values, norms, strict=True)]
             neuron: FusedLif | None = None if joint.lif is None else self.operator(joint.lif)
             lif, decay = (None, None) if neuron is None else (neuron.layer, neuron.decay)
-            made = join(currents, self.graph.timesteps, lif, decay=decay, total=joint.keeps_total)
+            steps, as_rates = self.rate_steps or self.graph.timesteps, self.rate_steps > 0
+            made = join(currents, steps, lif, decay=decay, total=joint.keeps_total, as_rates=as_rates)
             found = {} if made.total is None else {joint.total: made.total}
             if joint.lif is not None and made.spikes is not None and made.count is not None:
-                counts[joint.lif] = made.count
+                counts[joint.lif] = made.count / (self.rate_steps or 1)
                 found[joint.lif] = made.spikes
             return found
 

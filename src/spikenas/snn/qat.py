@@ -38,7 +38,9 @@ from spikenas.snn.train_config import TrainConfig
 Floats = npt.NDArray[np.float64]
 FINE_TUNING_RATE = 6e-3
 # bfloat16 has fewer bits than the weights that it would have to hold apart
-FINE_TUNING = TrainConfig(learning_rate=FINE_TUNING_RATE, weight_decay=0.0, precision="float32", device="cpu")
+FINE_TUNING = TrainConfig(
+    learning_rate=FINE_TUNING_RATE, weight_decay=0.0, rate_coded=0.0, precision="float32", device="cpu"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +59,14 @@ def fine_tune(
     config: TrainConfig = FINE_TUNING,
     *,
     calibration: npt.NDArray[np.uint8] | None = None,
+    teacher: Model | None = None,
     on_epoch: Callable[[EpochStats], None] | None = None,
     on_batch: Callable[[BatchStats], None] | None = None,
 ) -> FineTuned:
     """Train ``model`` on with its weights rounded to their ``weight_bits``; quantize the result with its grid.
 
-    ``calibration`` as for quantize. Raises QuantizeError for a model that cannot be made integer.
+    ``calibration`` as for quantize, ``teacher`` as for train. Raises QuantizeError for a model that cannot be
+    made integer.
     """
     rounding = Rounding.of(model, {} if calibration is None else largest_currents(model, calibration))
 
@@ -76,6 +80,7 @@ def fine_tune(
         config,
         start=model,
         build=build,
+        teacher=teacher,
         on_epoch=on_epoch,
         on_batch=on_batch,
     )

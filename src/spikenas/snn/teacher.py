@@ -1,16 +1,16 @@
 """A network that need not fit any chip: it learns first, and a small one then learns from what it makes of each image.
 
 Knowledge distillation (Hinton, Vinyals and Dean, arXiv 1503.02531): how much a truck looks like a car, or a cat like a
-dog, is more to learn from than that the one is a truck and the other a cat.
+dog, is more to learn from than that the one is a truck and the other a cat. The teacher is shown the very images that
+its pupil is shown, shifted, mirrored and blended as they are (Beyer et al., arXiv 2106.05237): what it says of an image
+once would be learned by heart like a label.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from spikenas.data.split import Split
 from spikenas.graph import (
     Add,
     AvgPool2d,
@@ -27,28 +27,13 @@ from spikenas.graph import (
     Shape,
 )
 from spikenas.model import Model
-from spikenas.snn.augment import parse_augment
-from spikenas.snn.evaluate import BATCH_SIZE
-from spikenas.snn.hardware import autocast, device_of, uses_bfloat16
-from spikenas.snn.network import from_model, normalize
-from spikenas.snn.train_config import MANY_IMAGES, TrainConfig
+from spikenas.snn.hardware import autocast, uses_bfloat16
+from spikenas.snn.network import from_model
+from spikenas.snn.train_config import TrainConfig
 
 STEM, WIDTHS = 32, (64, 128, 256)
 """channels of the first convolution, and of each block of two, which halves the image"""
-PUPIL_EPOCHS, EPOCHS_LEAST, EPOCHS_MOST = 3, 5, 12
-"""epochs of a network to one of its teacher, and the teacher's least, below which there is none, and most"""
-
-
-def epochs_of_teacher(told: int | None, epochs: int, images: int) -> int:
-    """Epochs of the teacher, 0 for none, of a network that is shown so many images so many times; None: what suits.
-
-    >>> epochs_of_teacher(None, 40, 1294), epochs_of_teacher(None, 3, 45_000), epochs_of_teacher(None, 32, 45_000)
-    (0, 0, 10)
-    """
-    if told is not None:
-        return told
-    suitable = min(EPOCHS_MOST, epochs // PUPIL_EPOCHS)
-    return suitable if images >= MANY_IMAGES and suitable >= EPOCHS_LEAST else 0
+NEURON = "rectifier"
 
 
 def teacher_graph(input_shape: Shape, classes: int) -> Graph:
@@ -87,23 +72,22 @@ def teacher_config(training: TrainConfig, epochs: int) -> TrainConfig:
         learning_rate=0.01,
         weight_decay=0.3,
         label_smoothing=0.0,
-        neuron="rectifier",
+        neuron=NEURON,
+        rate_coded=0.0,
         **{name: getattr(training, name) for name in ("augment", "precision", "device", "threads", "seed")},
     )
 
 
-@torch.no_grad()
-def logits(teacher: Model, split: Split, config: TrainConfig) -> npt.NDArray[np.float32]:
-    """What ``teacher`` makes of each image, float32 [N, classes]: the mean of image and mirror image where
-    ``config``, of its training, mirrors."""
-    device = device_of(config)
-    network = from_model(teacher, neuron=config.neuron).to(device).eval()
-    channels, height, width = split.images.shape[-3:]
-    views = (False, True) if parse_augment(config.augment, (channels, height, width)).flip else (False,)
-    found = []
-    with autocast(device, uses_bfloat16(teacher.graph, config, device)):
-        for start in range(0, len(split), BATCH_SIZE):
-            images = normalize(torch.from_numpy(split.images[start : start + BATCH_SIZE]).to(device))
-            seen = [network(images.flip(-1) if mirrored else images).float() for mirrored in views]
-            found.append(torch.stack(seen).mean(0).cpu())
-    return torch.cat(found).numpy()
+class Teacher:
+    """A trained ``model`` of :func:`teacher_graph`, on ``device``, for a pupil that is trained so."""
+
+    def __init__(self, model: Model, pupil: TrainConfig, device: torch.device) -> None:
+        self.device, self.bfloat16 = device, uses_bfloat16(model.graph, pupil, device)
+        self.network = from_model(model, neuron=NEURON).to(device).eval()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits [B, classes], float32, of the images that the pupil sees, [B, C, H, W] or [B, T, C, H, W]."""
+        with autocast(self.device, self.bfloat16):
+            logits: Tensor = self.network(images)
+        return logits.float()

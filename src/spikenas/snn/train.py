@@ -34,6 +34,7 @@ def train(
     *,
     start: Model | None = None,
     build: Callable[..., Network] = Network,
+    teacher: Model | None = None,
     resume: TrainState | None = None,
     stop_after: int | None = None,
     on_epoch: Callable[[EpochStats], None] | None = None,
@@ -43,7 +44,8 @@ def train(
 ) -> TrainResult:
     """Train a network of ``graph``, from fresh weights, from those of ``start``, or on from ``resume``.
 
-    ``build`` makes the network, by default a Network.
+    ``build`` makes the network, by default a Network. ``teacher``, if there is one, is the trained network from which
+    it learns (:mod:`spikenas.snn.teacher`).
     ``stop_after`` ends after that many epochs of the schedule, to be resumed. ``on_state`` is given the state after
     each epoch; what it keeps stays valid whatever happens next. Callbacks may raise: nothing is left half done.
     Where the loss is no number or a neuron stops firing, ``on_fallback`` is told which, and the training goes on from
@@ -58,7 +60,7 @@ def train(
         raise TrainError("the weights to start from are another network's: give those of the same genotype")
     keep_freed_memory()
     with threads(threads_for(graph, config)):
-        run = TrainingRun(graph, train_split, val_split, config, start, build)
+        run = TrainingRun(graph, train_split, val_split, config, start, build, teacher)
         if resume is not None:
             run.restore(resume)
         good = run.state()

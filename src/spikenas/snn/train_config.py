@@ -19,13 +19,14 @@ class TrainConfig:
     ``augment`` see :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution;
     ``temporal_loss`` the weight of the loss of each single step, both 0 for none (:mod:`spikenas.snn.objective`).
     ``rate_penalty`` times the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each
-    neuron's leak (PLIF, Fang et al., ICCV 2021). The first epochs, a share ``half_steps`` of them, compute half the
-    timesteps of a network that sees a still image. ``average`` is the decay of an exponential average of the weights,
-    which is then what is judged and kept (0: none). ``patience`` epochs without a better validation accuracy end
-    the training (0: none do). ``clip`` bounds the gradient's norm (0: not at all). ``precision`` is ``float32``,
-    ``bfloat16`` for convolutions and what they exchange, or ``auto``, see :mod:`spikenas.snn.hardware`; so is
-    ``device`` ``cpu``, ``cuda`` or ``auto``. ``threads`` 0 means 1 for small work, torch's number otherwise. Raises
-    TrainError for other values.
+    neuron's leak (PLIF, Fang et al., ICCV 2021). The first epochs, a share ``rate_coded`` of them, train a network that
+    sees a still image on rates: each neuron integrates the mean of its input for all timesteps and passes on the mean
+    of its spikes, so that everything else is computed once (:mod:`spikenas.snn.training_run`). ``average`` is the decay
+    of an exponential average of the weights, which is then what is judged and kept (0: none). ``patience`` epochs
+    without a better validation accuracy end the training (0: none do). ``clip`` bounds the gradient's norm (0: not at
+    all). ``precision`` is ``float32``, ``bfloat16`` for convolutions and what they exchange, or ``auto``, see
+    :mod:`spikenas.snn.hardware`; so is ``device`` ``cpu``, ``cuda`` or ``auto``. ``threads`` 0 means 1 for small work,
+    torch's number otherwise. Raises TrainError for other values.
     """
 
     epochs: int = 50
@@ -40,7 +41,7 @@ class TrainConfig:
     mixup: float = 0.0
     temporal_loss: float = 0.0
     learn_decay: bool = False
-    half_steps: float = 0.0
+    rate_coded: float = 0.75
     average: float = 0.0
     patience: int = 0
     dropout: float = 0.0
@@ -86,7 +87,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "label_smoothing": (0, 0.99),
     "mixup": (0, 100),
     "temporal_loss": (0, 1),
-    "half_steps": (0, 1),
+    "rate_coded": (0, 1),
     "average": (0, 0.999999),
     "patience": (0, 100_000),
     "dropout": (0, 0.99),

@@ -1,4 +1,12 @@
-"""A training under way: the network, its optimizer and its random numbers, one epoch at a time."""
+"""A training under way: the network, its optimizer and its random numbers, one epoch at a time.
+
+The first epochs are of rates. For a still image most of a spiking network's work is done again at every step, on
+spikes that tell the same thing. There every neuron integrates the mean of its input for all timesteps and passes on the
+mean of its spikes, so that convolutions and norms are computed once; the surrogate gradient goes back through the steps
+as ever. With one layer of neurons that is the same network; with more it leaves out that spikes come one after the
+other, to which the last epochs, of spikes, get the weights used. It is what Rathi et al. (arXiv 2005.01807) do with a
+rectified network that is converted to a spiking one, without the conversion: weights, norms and neurons are the same.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +31,9 @@ from spikenas.snn.evaluate import evaluate, neurons
 from spikenas.snn.hardware import autocast, device_of, uses_bfloat16
 from spikenas.snn.learning_curve import BatchStats, EpochStats, TrainResult, TrainState, best_epoch
 from spikenas.snn.network import Network, load_weights, named_parameters, normalize, state_tensors, to_model
-from spikenas.snn.objective import Targets, loss, mixed
+from spikenas.snn.objective import loss, mixed
 from spikenas.snn.optimizers import OPTIMIZERS, parameter_groups
+from spikenas.snn.teacher import Teacher
 from spikenas.snn.train_config import TrainConfig, learning_rate_at
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -32,6 +41,16 @@ MOMENTUM = 0.1
 """of the norms' running statistics, once there were enough batches: torch's own default"""
 SILENT_EPOCHS = 3
 """after which a neuron that never fired is not expected to"""
+
+
+def has_rates(graph: Graph) -> bool:
+    """Whether there is something to be had from rates: not where each step is of other input, or there is only one."""
+    return graph.timesteps > 1 and graph.input in graph.static
+
+
+def rate_epochs(graph: Graph, config: TrainConfig) -> int:
+    """How many epochs, the first, are of rates."""
+    return int(config.rate_coded * config.epochs) if has_rates(graph) else 0
 
 
 class Unsound(Exception):
@@ -49,6 +68,7 @@ class TrainingRun:
         config: TrainConfig,
         start: Model | None,
         build: Callable[..., Network] = Network,
+        teacher: Model | None = None,
     ):
         self.config, self.val_split, self.build = config, val_split, build
         self.workers, self.device = Workers(), device_of(config)
@@ -57,13 +77,14 @@ class TrainingRun:
         if start is not None:
             load_weights(self.network, start)
         self.network.to(self.device)
-        self.halved, self.step = self._halved(), Stepper(self.network)
+        self.rate_epochs = rate_epochs(graph, config)
+        self.rate_coded, self.step = self._rate_coded(), Stepper(self.network)
         self.stepper = self.workers.wrap(self.step, self.device)
         self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(self.network, config))
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pixels = torch.from_numpy(train_split.images).to(self.device)
         self.labels = torch.from_numpy(train_split.labels).to(self.device)
-        self.taught = None if train_split.taught is None else torch.from_numpy(train_split.taught).to(self.device)
+        self.teacher = None if teacher is None else Teacher(teacher, config, self.device)
         channels, height, width = train_split.images.shape[-3:]
         self.augment = parse_augment(config.augment, (channels, height, width))
         self.neurons = neurons(graph)
@@ -80,9 +101,9 @@ class TrainingRun:
 
     @property
     def is_over(self) -> bool:
-        """Whether all epochs are done, or the last ``patience`` of them brought nothing."""
+        """Whether all epochs are done, or the last ``patience`` of them, all of spikes, brought nothing."""
         accuracies = [stats.val_accuracy for stats in self.curve]
-        if self.config.patience and len(accuracies) > self.config.patience:
+        if self.config.patience and len(accuracies) > self.rate_epochs + self.config.patience:
             before, after = accuracies[: -self.config.patience], accuracies[-self.config.patience :]
             if max(after) <= max(before):
                 return True
@@ -92,8 +113,7 @@ class TrainingRun:
         """Raises Unsound when the loss is no number, or a neuron has stopped firing."""
         epoch, begun = self.epoch + 1, time.perf_counter()
         self.network.train()
-        is_short = self.epoch < self.config.half_steps * self.config.epochs
-        self.step.network = self.halved if is_short and self.halved is not None else self.network
+        self.step.network = self.rate_coded if self.epoch < self.rate_epochs else self.network
         order = torch.randperm(len(self.labels), generator=self.generator)
         totals = np.zeros(3)  # images seen, loss, right answers
         fired = dict.fromkeys(self.neurons, 0.0)
@@ -137,8 +157,9 @@ class TrainingRun:
         index = index.to(self.device)
         pixels = augmented(self.pixels[index], self.augment, self.generator)
         mine = self.workers.share(len(index))
-        targets = Targets(self.labels[index][mine], None if self.taught is None else self.taught[index][mine])
-        images, targets = mixed(normalize(pixels[mine]), targets, config, step)
+        images, targets = mixed(normalize(pixels[mine]), self.labels[index][mine], config, step)
+        if self.teacher is not None:
+            targets = replace(targets, taught=self.teacher(images))
         with autocast(self.device, self.bfloat16):
             outputs, counts = self.stepper(images)
         outputs = outputs.float()
@@ -178,7 +199,9 @@ class TrainingRun:
     ) -> BatchStats:
         seen, images = totals[0], len(self.labels) / self.workers.count
         speed = float(seen / seconds)
-        left = images * (self.config.epochs - epoch + 1) - seen
+        rates, spikes = max(0, self.rate_epochs - epoch + 1), self.config.epochs - max(self.rate_epochs, epoch - 1)
+        slower = (1 + self.network.graph.timesteps) / 2 if rates else 1.0  # what an epoch of spikes is, roughly
+        left = images * (rates + slower * spikes) - seen
         return BatchStats(
             *(epoch, self.config.epochs, batch, self.batches, float(totals[1] / seen), float(totals[2] / seen)),
             *(self._rate(fired, seen), speed * self.workers.count, float(left / speed)),
@@ -210,18 +233,25 @@ class TrainingRun:
         for name, tensor in state_tensors(self.network).items():
             self.average[name].lerp_(tensor, 1.0 - decay)
 
-    def _new_network(self, graph: Graph) -> Network:
+    def _new_network(self, graph: Graph, rate_steps: int = 0) -> Network:
         c = self.config
-        return self.build(graph, neuron=c.neuron, dropout=c.dropout, learn_decay=c.learn_decay, seed=c.seed)
+        return self.build(
+            graph,
+            neuron=c.neuron,
+            dropout=c.dropout,
+            learn_decay=c.learn_decay,
+            rate_steps=rate_steps,
+            seed=c.seed,
+        )
 
-    def _halved(self) -> Network | None:
-        """The same network, of the same modules, in half the steps; None where there is none to be had."""
+    def _rate_coded(self) -> Network:
+        """The same network, of the same modules, whose neurons exchange rates."""
         graph = self.network.graph
-        if not self.config.half_steps or graph.timesteps == 1 or graph.input not in graph.static:
-            return None
-        halved = self._new_network(replace(graph, timesteps=(graph.timesteps + 1) // 2))
-        halved.operators, halved.generator = self.network.operators, self.network.generator
-        return halved
+        if not self.rate_epochs:
+            return self.network
+        network = self._new_network(replace(graph, timesteps=1), graph.timesteps)
+        network.operators, network.generator = self.network.operators, self.network.generator
+        return network
 
     # --- out and in again ---------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ typedef struct {
     int64_t sum_steps;                    /* 1 when every term is the same at every step, else steps */
     float decay, threshold, slope_a, slope_b;
     int32_t reset_to_zero, fires; /* fires: there is a neuron */
+    int32_t as_rates;             /* spikes are their mean over all steps, [1] */
     value *sum;                   /* the sum itself, [sum_steps], or 0 */
     value *spikes;
     int64_t count; /* of spikes, out */
@@ -174,7 +175,8 @@ void forward(junction *j, const term *terms, int threads) {
     for (int part = 0; part < threads; part++) {
         row_block *parameters = make_blocks(j, terms, length);
         float *sums = malloc((size_t)(j->sum_steps * length) * sizeof(float));
-        float *v = malloc((size_t)length * sizeof(float));
+        float *v = malloc((size_t)length * sizeof(float)), *rate = malloc((size_t)length * sizeof(float));
+        value *fired = malloc((size_t)length * sizeof(value));
         int64_t first = blocks * part / threads, last = blocks * (part + 1) / threads;
         for (int64_t b = first; b < last; b++) {
             int64_t at = b * length, n = stride - at < length ? stride - at : length;
@@ -187,10 +189,12 @@ void forward(junction *j, const term *terms, int threads) {
             memset(v, 0, (size_t)length * sizeof(float));
             for (int64_t t = 0; j->fires && t < j->steps; t++) {
                 const float *current = sums + (j->sum_steps > 1 ? t * length : 0);
-                count += fire(j, current, v, j->spikes + t * stride + at, n);
+                count += fire(j, current, v, j->as_rates ? fired : j->spikes + t * stride + at, n);
+                if (j->as_rates) (t ? add_term : set_term)(rate, fired, 0, 0, n);
             }
+            for (int64_t i = 0; j->as_rates && i < n; i++) j->spikes[at + i] = store(rate[i] / (float)j->steps);
         }
-        free(sums), free(v), free_blocks(parameters, j->terms);
+        free(sums), free(v), free(rate), free(fired), free_blocks(parameters, j->terms);
     }
     j->count = count;
 }
@@ -216,17 +220,17 @@ static double gradient(const junction *j, const float *u, float *later, float *g
                        int64_t length) {
     int64_t stride = j->rows * j->channels;
     const float threshold = j->threshold, a = j->slope_a, b = j->slope_b, kept = j->reset_to_zero ? 0.0f : 1.0f;
-    const float decay = j->decay, more = j->grad_count;
+    const float decay = j->decay, more = j->grad_count, share = j->as_rates ? 1.0f / (float)j->steps : 1.0f;
     double grad_decay = 0.0;
     memset(later, 0, (size_t)n * sizeof(float));
     for (int64_t t = j->steps - 1; t >= 0; t--) {
-        const value *restrict from = j->grad_spikes + t * stride + at;
+        const value *restrict from = j->grad_spikes + (j->as_rates ? 0 : t * stride) + at;
         const float *restrict now = u + t * length;
         float *restrict back = later;
         for (int64_t i = 0; i < n; i++) {
             float distance = now[i] - threshold;
             float through = distance >= 0.0f ? kept * back[i] : back[i];
-            back[i] = (load(from[i]) + more) / (a + b * distance * distance) + decay * through;
+            back[i] = (share * load(from[i]) + more) / (a + b * distance * distance) + decay * through;
         }
         float *restrict out = grads + (j->sum_steps > 1 ? t * length : 0);
         if (j->sum_steps > 1 || t == j->steps - 1) memcpy(out, back, (size_t)n * sizeof(float));
