@@ -68,7 +68,7 @@ def train(
     learn_decay: Annotated[bool, typer.Option("--learn-decay", help="Learn the neurons' leaks (PLIF).")] = False,
     rate_coded: Annotated[
         float, typer.Option("--rate-coded", **SHARE, help="Share of the epochs, the first, on rates instead of spikes.")
-    ] = 0.75,
+    ] = 0.85,
     average: Annotated[float, typer.Option("--average", help="Decay of averaged weights, such as 0.999.")] = 0.0,
     patience: Annotated[int, typer.Option("--patience", help="Stop after so many epochs without progress.")] = 0,
     dropout: Annotated[float, typer.Option("--dropout", help="Of what enters fully connected layers.")] = 0.0,

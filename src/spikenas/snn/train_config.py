@@ -41,7 +41,7 @@ class TrainConfig:
     mixup: float = 0.0
     temporal_loss: float = 0.0
     learn_decay: bool = False
-    rate_coded: float = 0.75
+    rate_coded: float = 0.85
     average: float = 0.0
     patience: int = 0
     dropout: float = 0.0
