@@ -23,6 +23,7 @@ from spikenas.data.datasets import load_dataset
 from spikenas.data.split import Split
 from spikenas.errors import RunError
 from spikenas.graph import (
+    Add,
     AvgPool2d,
     BatchNorm2d,
     Conv2d,
@@ -47,6 +48,7 @@ from spikenas.snn.precision import bits_by_layer
 from spikenas.snn.qat import fine_tune, qat_config
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import TrainConfig, TrainState, train
+from spikenas.snn.training_run import rate_epochs
 from spikenas.space.space import load_space
 
 GENOTYPE = "t2-b8-k3s2-8:003.00.0-pool"
@@ -175,13 +177,26 @@ def test_a_single_layer_of_neurons_learns_the_same_from_rates() -> None:
     """Its current is the same at every step and its readout linear, so that the mean of all steps is exact."""
     graph, config = replace(plain_graph(), timesteps=5), TrainConfig(epochs=2, batch_size=20, threads=1, rate_penalty=1)
     rates = train(graph, noise(40), noise(20), replace(config, rate_coded=1.0))
-    spikes = train(graph, noise(40), noise(20), config)
+    spikes = train(graph, noise(40), noise(20), replace(config, rate_coded=0.0))
     for name, array in spikes.model.weights.items():
         assert rates.model.weights[name] == pytest.approx(array, rel=1e-3, abs=1e-5), name
     assert rates.model.graph == graph
     assert rates.curve[0].spike_rate == pytest.approx(spikes.curve[0].spike_rate)
     assert rates.curve[0].train_loss == pytest.approx(spikes.curve[0].train_loss)
     assert rates.curve[0].val_loss == pytest.approx(spikes.curve[0].val_loss, rel=1e-4)
+
+
+def test_no_rates_where_they_cannot_stand_for_spikes() -> None:
+    several, config = replace(plain_graph(), timesteps=3), TrainConfig(epochs=10, rate_coded=0.85)
+    assert rate_epochs(several, config) == 8
+    assert rate_epochs(replace(several, timesteps=1), config) == 0
+    frames = chain(Input((1, 8, 8), static=False), *(node.layer for node in several.nodes[1:]), timesteps=3)
+    assert rate_epochs(frames, config) == 0
+    layers = (Input((4, 8, 8)), Add(), Conv2d(4), Lif(), Flatten(), Linear(4), Mean(), Output())
+    forward = chain(*layers, timesteps=3)
+    back = Edge(forward.nodes[3].name, forward.nodes[1].name, delay=1)
+    assert rate_epochs(forward, config) == 8
+    assert rate_epochs(replace(forward, edges=(*forward.edges, back)), config) == 0
 
 
 def test_a_second_layer_integrates_the_mean_of_the_spikes_before_it() -> None:

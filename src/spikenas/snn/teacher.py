@@ -73,7 +73,6 @@ def teacher_config(training: TrainConfig, epochs: int) -> TrainConfig:
         weight_decay=0.3,
         label_smoothing=0.0,
         neuron=NEURON,
-        rate_coded=0.0,
         **{name: getattr(training, name) for name in ("augment", "precision", "device", "threads", "seed")},
     )
 

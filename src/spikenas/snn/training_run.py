@@ -44,8 +44,9 @@ SILENT_EPOCHS = 3
 
 
 def has_rates(graph: Graph) -> bool:
-    """Whether there is something to be had from rates: not where each step is of other input, or there is only one."""
-    return graph.timesteps > 1 and graph.input in graph.static
+    """Whether rates can stand for spikes: every step is of the same input, none reads the one before, and there are
+    several."""
+    return graph.timesteps > 1 and graph.input in graph.static and not graph.has_feedback
 
 
 def rate_epochs(graph: Graph, config: TrainConfig) -> int:
