@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes_report import BUDGET, GENOTYPE, report_data, searched_rows, small_graph, trial_rows
+from fakes_report import BUDGET, GENOTYPE, curve_rows, report_data, searched_rows, small_graph, trial_rows
 from hypothesis import given
 from hypothesis import strategies as st
 from networks_deploy import random_weights
@@ -148,6 +148,12 @@ def test_what_is_not_known_is_left_out(missing: dict[str, Any]) -> None:
     everything = {"budget", "stages", "training", "network", "memory", "search", "layers", "again"}
     gone = {"trials": "search", "curve": "training", "seconds": "stages"}
     assert sections == everything - {gone[name] for name, value in missing.items() if not value}
+
+
+def test_the_learning_curve_says_where_it_is_on_rates() -> None:
+    rows = [{**row, "on_rates": row["epoch"] <= 2} for row in curve_rows(4)]
+    assert "on rates" not in " ".join(Page(render_report(report_data())).words)
+    assert "Accuracy, on rates up to epoch 2" in " ".join(Page(render_report(report_data(curve=rows))).words)
 
 
 # --- alone and harmless -----------------------------------------------------------------------------------

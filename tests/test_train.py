@@ -186,6 +186,9 @@ def test_the_best_epoch_is_the_last_within_one_standard_error() -> None:
     assert best_epoch(curve, 80).epoch == 3
     assert best_epoch(curve, 10_000).epoch == 2
     assert best_epoch((stats(1, 1.0), stats(2, 139 / 140)), 140).epoch == 2
+    on_rates = replace(stats(1, 0.99), on_rates=True)
+    assert best_epoch((on_rates, stats(2, 0.7), stats(3, 0.6)), 100).epoch == 2
+    assert best_epoch((on_rates,), 100) is on_rates
 
 
 def test_learning_rate_rises_then_follows_a_cosine() -> None:
@@ -353,9 +356,9 @@ def test_cut_out_squares_are_grey() -> None:
 
 
 def test_patience_ends_a_training_that_no_longer_improves() -> None:
-    result = run(replace(QUICK, epochs=40, patience=2, learning_rate=1e-6))
-    accuracies = [stats.val_accuracy for stats in result.curve]
-    assert len(accuracies) < 40
+    result = run(replace(QUICK, epochs=40, patience=2, learning_rate=1e-6, rate_coded=0.25))
+    accuracies = [stats.val_accuracy for stats in result.curve if not stats.on_rates]
+    assert 2 < len(accuracies) < 30
     assert max(accuracies[-2:]) <= max(accuracies[:-2])
 
 

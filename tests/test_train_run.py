@@ -48,7 +48,7 @@ from spikenas.snn.precision import bits_by_layer
 from spikenas.snn.qat import fine_tune, qat_config
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import TrainConfig, TrainState, train
-from spikenas.snn.training_run import rate_epochs
+from spikenas.snn.training_run import TrainingRun, rate_epochs
 from spikenas.space.space import load_space
 
 GENOTYPE = "t2-b8-k3s2-8:003.00.0-pool"
@@ -184,11 +184,28 @@ def test_a_single_layer_of_neurons_learns_the_same_from_rates() -> None:
     assert rates.curve[0].spike_rate == pytest.approx(spikes.curve[0].spike_rate)
     assert rates.curve[0].train_loss == pytest.approx(spikes.curve[0].train_loss)
     assert rates.curve[0].val_loss == pytest.approx(spikes.curve[0].val_loss, rel=1e-4)
+    assert rates.curve[0].on_rates
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_on_rates_validation_is_of_rates_and_the_end_of_spikes(average: float) -> None:
+    graph = replace(plain_graph(2), timesteps=4)
+    config = TrainConfig(epochs=2, rate_coded=0.5, batch_size=20, threads=1, average=average)
+    rates, spikes = train(graph, noise(40), noise(20), config).curve
+    started = TrainingRun(graph, noise(40), noise(20), config, None)
+    started.one_epoch(None)
+    twin = Network(replace(graph, timesteps=1), rate_steps=4)
+    twin.operators = started.judged.operators
+    assert rates.val_loss == pytest.approx(evaluate(twin, noise(20)).loss)
+    assert rates.val_loss != pytest.approx(evaluate(started.judged, noise(20)).loss)
+    started.one_epoch(None)
+    assert spikes.val_loss == pytest.approx(evaluate(started.judged, noise(20)).loss)
 
 
 def test_no_rates_where_they_cannot_stand_for_spikes() -> None:
     several, config = replace(plain_graph(), timesteps=3), TrainConfig(epochs=10, rate_coded=0.85)
     assert rate_epochs(several, config) == 8
+    assert rate_epochs(several, replace(config, rate_coded=1.0)) == 9
     assert rate_epochs(replace(several, timesteps=1), config) == 0
     frames = chain(Input((1, 8, 8), static=False), *(node.layer for node in several.nodes[1:]), timesteps=3)
     assert rate_epochs(frames, config) == 0
@@ -222,6 +239,7 @@ def test_a_training_that_goes_on_knows_when_it_was_of_rates() -> None:
     train(graph, noise(40), noise(20), config, stop_after=2, on_state=states.append)
     resumed = train(graph, noise(40), noise(20), config, resume=states[-1])
     assert [stats.train_loss for stats in resumed.curve] == [stats.train_loss for stats in whole.curve]
+    assert [stats.on_rates for stats in resumed.curve] == [True, True, False, False]
     never = train(graph, noise(40), noise(20), replace(config, rate_coded=0.0))
     assert never.curve[3].train_loss != whole.curve[3].train_loss
 

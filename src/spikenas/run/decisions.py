@@ -11,7 +11,7 @@ from spikenas.cost.target import Target
 from spikenas.graph import Graph
 from spikenas.run.study import StudyResult
 from spikenas.search.trial import Trial, TrialState, fitting, quality
-from spikenas.snn.learning_curve import EpochStats
+from spikenas.snn.learning_curve import EpochStats, comparable
 
 
 def why_network(found: StudyResult) -> str:
@@ -49,7 +49,7 @@ def _tie(best: Trial, rival: Trial) -> str:
 
 def why_epoch(kept: EpochStats, curve: Sequence[EpochStats]) -> str:
     """Which epoch's weights a training kept; see :func:`spikenas.snn.learning_curve.best_epoch`."""
-    highest = max(curve, key=lambda stats: stats.val_accuracy)
+    highest = max(comparable(curve), key=lambda stats: stats.val_accuracy)
     words = f"kept epoch {kept.epoch} of {len(curve)}: {100 * kept.val_accuracy:.1f}% of validation images"
     if kept.val_accuracy == highest.val_accuracy:
         return f"{words}, the highest"

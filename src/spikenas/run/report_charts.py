@@ -73,14 +73,16 @@ def plain_figure(name: str, height: int, tools: str = "", **options: Any) -> fig
 
 
 def curve_charts(rows: Sequence[Row]) -> list[Chart]:
-    """Accuracy, loss and spike rate by epoch; none without epochs."""
+    """Accuracy, loss and spike rate by epoch, the epochs on rates named; none without epochs."""
     if not rows:
         return []
+    rates = sum(bool(row.get("on_rates")) for row in rows)
+    until = f", on rates up to epoch {rates}" if rates else ""
     accuracy = [("val_accuracy", "validation", BLUE), ("train_accuracy", "training", ORANGE)]
     loss = [("val_loss", "validation", BLUE), ("train_loss", "training", ORANGE)]
     return [
-        curve_chart("accuracy", "Accuracy", rows, accuracy, "0%"),
-        curve_chart("loss", "Loss", rows, loss, "0.00"),
+        curve_chart("accuracy", f"Accuracy{until}", rows, accuracy, "0%"),
+        curve_chart("loss", f"Loss{until}", rows, loss, "0.00"),
         curve_chart("spikes", "Spike rate", rows, [("spike_rate", "per neuron and step", TEAL)], "0.0%"),
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ from spikenas.model import Model
 class EpochStats:
     """One point of the learning curve; accuracies 0 to 1, ``spike_rate`` per neuron and step while training.
 
-    ``silent``: the neurons that never fired in the epoch.
+    ``silent``: the neurons that never fired in the epoch. ``on_rates``: whether neurons exchanged rates, in training
+    and validation (:mod:`spikenas.snn.training_run`).
     """
 
     epoch: int
@@ -28,6 +29,7 @@ class EpochStats:
     seconds: float
     samples_per_s: float
     silent: tuple[str, ...] = ()
+    on_rates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,21 @@ class TrainResult:
     state: TrainState
 
 
-def best_epoch(curve: tuple[EpochStats, ...], val_images: int) -> EpochStats:
-    """The last epoch whose validation accuracy is within one standard error of the highest.
+def comparable(curve: Sequence[EpochStats]) -> list[EpochStats]:
+    """The epochs of spikes, or all while there are none: accuracies on rates are another network's."""
+    return [stats for stats in curve if not stats.on_rates] or list(curve)
+
+
+def best_epoch(curve: Sequence[EpochStats], val_images: int) -> EpochStats:
+    """The last :func:`comparable` epoch whose validation accuracy is within one standard error of the highest.
 
     On few images the highest is often luck, and the later an epoch, the lower the learning rate it ended with: on
     scikit-learn's digits the last such epoch was 0.6 points better in test than the first highest one.
     The error is that of a proportion with two right and two wrong answers added (Agresti and Coull, The American
     Statistician 52, 1998), so that it is never 0.
     """
-    highest = max(stats.val_accuracy for stats in curve)
+    compared = comparable(curve)
+    highest = max(stats.val_accuracy for stats in compared)
     share = (highest * val_images + 2) / (val_images + 4)
     error = math.sqrt(share * (1 - share) / (val_images + 4))
-    return [stats for stats in curve if stats.val_accuracy >= highest - error][-1]
+    return [stats for stats in compared if stats.val_accuracy >= highest - error][-1]

@@ -23,10 +23,10 @@ class TrainConfig:
     sees a still image on rates: each neuron integrates the mean of its input for all timesteps and passes on the mean
     of its spikes, so that everything else is computed once (:mod:`spikenas.snn.training_run`). ``average`` is the decay
     of an exponential average of the weights, which is then what is judged and kept (0: none). ``patience`` epochs
-    without a better validation accuracy end the training (0: none do). ``clip`` bounds the gradient's norm (0: not at
-    all). ``precision`` is ``float32``, ``bfloat16`` for convolutions and what they exchange, or ``auto``, see
-    :mod:`spikenas.snn.hardware`; so is ``device`` ``cpu``, ``cuda`` or ``auto``. ``threads`` 0 means 1 for small work,
-    torch's number otherwise. Raises TrainError for other values.
+    of spikes without a better validation accuracy end the training (0: none do). ``clip`` bounds the gradient's norm
+    (0: not at all). ``precision`` is ``float32``, ``bfloat16`` for convolutions and what they exchange, or ``auto``,
+    see :mod:`spikenas.snn.hardware`; so is ``device`` ``cpu``, ``cuda`` or ``auto``. ``threads`` 0 means 1 for small
+    work, torch's number otherwise. Raises TrainError for other values.
     """
 
     epochs: int = 50

@@ -50,8 +50,8 @@ def has_rates(graph: Graph) -> bool:
 
 
 def rate_epochs(graph: Graph, config: TrainConfig) -> int:
-    """How many epochs, the first, are of rates."""
-    return int(config.rate_coded * config.epochs) if has_rates(graph) else 0
+    """How many epochs, the first, are of rates: never all, since a network is to get used to spikes."""
+    return min(int(config.rate_coded * config.epochs), config.epochs - 1) if has_rates(graph) else 0
 
 
 class Unsound(Exception):
@@ -79,7 +79,7 @@ class TrainingRun:
             load_weights(self.network, start)
         self.network.to(self.device)
         self.rate_epochs = rate_epochs(graph, config)
-        self.rate_coded, self.step = self._rate_coded(), Stepper(self.network)
+        self.rate_coded, self.step = self._rate_coded(self.network), Stepper(self.network)
         self.stepper = self.workers.wrap(self.step, self.device)
         self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(self.network, config))
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -92,6 +92,7 @@ class TrainingRun:
         self.batches = math.ceil(len(train_split) / config.batch_of(len(train_split)))
         self.average = _copied(self.network) if config.average else None
         self.judged = self._new_network(self.network.graph).to(self.device) if config.average else self.network
+        self.judged_on_rates = self._rate_coded(self.judged)
         self.best = _arrays(self.network)
         self.curve: tuple[EpochStats, ...] = ()
         self.rate_scale = 1.0
@@ -103,8 +104,8 @@ class TrainingRun:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or the last ``patience`` of them, all of spikes, brought nothing."""
-        accuracies = [stats.val_accuracy for stats in self.curve]
-        if self.config.patience and len(accuracies) > self.rate_epochs + self.config.patience:
+        accuracies = [stats.val_accuracy for stats in self.curve if not stats.on_rates]
+        if 0 < self.config.patience < len(accuracies):
             before, after = accuracies[: -self.config.patience], accuracies[-self.config.patience :]
             if max(after) <= max(before):
                 return True
@@ -112,9 +113,9 @@ class TrainingRun:
 
     def one_epoch(self, on_batch: Callable[[BatchStats], None] | None) -> EpochStats:
         """Raises Unsound when the loss is no number, or a neuron has stopped firing."""
-        epoch, begun = self.epoch + 1, time.perf_counter()
+        epoch, begun, on_rates = self.epoch + 1, time.perf_counter(), self.epoch < self.rate_epochs
         self.network.train()
-        self.step.network = self.rate_coded if self.epoch < self.rate_epochs else self.network
+        self.step.network = self.rate_coded if on_rates else self.network
         order = torch.randperm(len(self.labels), generator=self.generator)
         totals = np.zeros(3)  # images seen, loss, right answers
         fired = dict.fromkeys(self.neurons, 0.0)
@@ -132,7 +133,7 @@ class TrainingRun:
         if self.average is not None:
             _load(self.judged, self.average)
         with autocast(self.device, self.bfloat16):
-            judged = evaluate(self.judged, self.val_split)
+            judged = evaluate(self.judged_on_rates if on_rates else self.judged, self.val_split)
         stats = EpochStats(
             epoch=epoch,
             train_loss=float(totals[1] / seen),
@@ -143,6 +144,7 @@ class TrainingRun:
             seconds=seconds,
             samples_per_s=float(seen / seconds),
             silent=silent,
+            on_rates=on_rates,
         )
         self.curve = (*self.curve, stats)
         if best_epoch(self.curve, len(self.val_split)) is stats:
@@ -245,14 +247,14 @@ class TrainingRun:
             seed=c.seed,
         )
 
-    def _rate_coded(self) -> Network:
+    def _rate_coded(self, network: Network) -> Network:
         """The same network, of the same modules, whose neurons exchange rates."""
-        graph = self.network.graph
+        graph = network.graph
         if not self.rate_epochs:
-            return self.network
-        network = self._new_network(replace(graph, timesteps=1), graph.timesteps)
-        network.operators, network.generator = self.network.operators, self.network.generator
-        return network
+            return network
+        twin = self._new_network(replace(graph, timesteps=1), graph.timesteps)
+        twin.operators, twin.generator = network.operators, network.generator
+        return twin
 
     # --- out and in again ---------------------------------------------------------------------------------
 
