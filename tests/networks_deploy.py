@@ -70,10 +70,11 @@ def random_images(graph: Graph, count: int, seed: int) -> npt.NDArray[np.uint8]:
 
 
 def random_graph(seed: int) -> Graph:
-    """A graph of up to a dozen layers: any kind, any source that fits, feedback, streamed input, odd widths."""
+    """A graph of up to a dozen layers: any kind, any source that fits, feedback, odd widths, input of every kind."""
     rng = np.random.default_rng(seed)
     size = (int(rng.integers(3, 8)), int(rng.integers(3, 8)))
-    grow = _Growth(rng, Input((int(rng.choice([1, 2, 3])), *size), static=bool(rng.random() < 0.8)))
+    channels, static = int(rng.choice([1, 2, 3])), bool(rng.random() < 0.8)
+    grow = _Growth(rng, Input((channels, *size), static, mirrored=static and seed % 4 == 3))
     for _ in range(int(rng.integers(2, 9))):
         grow.layer()
     return grow.finish(int(rng.integers(1, 5)))

@@ -67,6 +67,8 @@ def test_the_epoch_that_is_kept() -> None:
         "kept epoch 3 of 4: 94.0% of validation images, the last within a standard error of the highest, 95.0%"
     )
     assert why_epoch(best_epoch(curve, 10**6), curve) == "kept epoch 2 of 4: 95.0% of validation images, the highest"
+    curve = (replace(curve[0], val_accuracy=0.99, on_rates=True), *curve[1:])
+    assert why_epoch(best_epoch(curve, 10**6), curve).endswith("95.0% of validation images, the highest on spikes")
 
 
 def test_the_kernels_and_what_the_others_would_need() -> None:

@@ -21,7 +21,7 @@ from spikenas.cost.flash import STRUCTS, constant_bytes
 from spikenas.cost.memory import Kernels, Schedule, legal_schedules, plan_memory
 from spikenas.cost.steps import groups, stored_nodes
 from spikenas.deploy.c_writer import write_firmware
-from spikenas.deploy.compare import Difference, first_difference
+from spikenas.deploy.compare import Difference, Watcher
 from spikenas.deploy.host_library import HostLibrary, host_library, predict
 from spikenas.deploy.packing import pack_dense, pack_rows, pack_stream
 from spikenas.deploy.reciprocals import mean_reciprocal, quotient_reciprocal
@@ -77,21 +77,14 @@ def test_thousands_of_neurons_without_a_map(kernels: Kernels) -> None:
         assert np.array_equal(library.predict(images), expected.outputs)
 
 
-def watched(library: HostLibrary, image: npt.NDArray[np.uint8], trace: Trace, number: int) -> list[Difference]:
-    """Every step that left something else in the arena than image ``number`` of the trace."""
-    found: list[Difference] = []
-    steps = 0
-
-    def seen(step: int, first: int, last: int, arena: memoryview) -> None:
-        nonlocal steps
-        steps += 1
-        graph, plan = library.model.graph, library.plan
-        if difference := first_difference(graph, plan, step, range(first, last), arena, trace, number):
-            found.append(difference)
-
-    library.watch(image, seen)
-    assert steps >= len(library.plan.steps)
-    return found
+def watched(library: HostLibrary, image: npt.NDArray[np.uint8], trace: Trace, number: int) -> Difference | None:
+    """The first thing in the arena that is not as in image ``number`` of the trace."""
+    watcher = Watcher(library.model.graph, library.plan, trace)
+    watcher.begin(number)
+    library.watch(image, watcher.seen)
+    writes = [trace.values[name][0, 0].size for step in library.plan.steps for name in step.writes]
+    assert watcher.values >= library.model.graph.views * sum(writes)
+    return watcher.found
 
 
 @settings(max_examples=12, deadline=None)
@@ -105,7 +98,7 @@ def test_random_networks(seed: int, flags: tuple[str, ...], kernels: Kernels) ->
     for schedule in legal_schedules(model.graph):
         with host_library(model, schedule=schedule, kernels=kernels, flags=flags) as library:
             assert np.array_equal(library.predict(images), trace.outputs)
-            assert watched(library, images[1], trace, 1) == []
+            assert watched(library, images[1], trace, 1) is None
 
 
 @settings(max_examples=4, deadline=None)
@@ -156,7 +149,8 @@ def test_a_wrong_weight_is_named_by_layer_timestep_and_index() -> None:
     weights["conv.weight"][3, 2, 1, 1] += -100 if weights["conv.weight"][3, 2, 1, 1] > 0 else 100
     trace = run(IntegerModel(model.graph, weights, model.output_scale), images)
     with host_library(model) as library:
-        first = watched(library, images[0], trace, 0)[0]
+        first = watched(library, images[0], trace, 0)
+    assert first is not None
     assert first.layer == "s2"
     assert first.index[0] == 3  # the output channel of that weight
     assert "layer 's2' differs at timestep" in str(first)

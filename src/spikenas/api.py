@@ -116,6 +116,7 @@ def quantize(
     membrane_bits: int | str | None = None,
     qat_epochs: int = 0,
     timesteps: int | None = None,
+    mirror: bool = False,
     target: str | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
     seed: int = 0,
@@ -124,8 +125,8 @@ def quantize(
 ) -> Quantized:
     """The trained network of ``run`` at other bits, or at those that fit ``flash``, as ``spikenas quantize`` does it.
 
-    ``timesteps`` None: as many an inference as it was trained with. Raises NothingFits for a flash budget out of reach,
-    QuantizeError and InputError.
+    ``timesteps`` None: as many as it was trained with. ``mirror``: an inference sees the image and its mirror image.
+    Raises NothingFits for a flash budget out of reach, QuantizeError and InputError.
     """
     settings = QuantizeSettings(
         (bits,) if isinstance(bits, int) else bits,
@@ -136,6 +137,7 @@ def quantize(
         target,
         seed,
         timesteps,
+        mirror,
     )
     with RunProgress(quiet=not progress) as told:
         result = quantize_run(_path(run), settings, told, None if out is None else Path(out))

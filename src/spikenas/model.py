@@ -13,7 +13,7 @@ Add                       the sum
 Lif                       ``x = clamp16(x)``, ``x = sign x + bias`` if a norm was folded,
                           ``u = clamp(((decay_q * v) >> 8) + x)`` to the membrane's bits,
                           ``s = u >= threshold``, reset as in the graph; decay_q = round(256 decay)
-Vote, Mean                the sum over the group, over the timesteps
+Vote, Mean                the sum over the group, over the timesteps of all views
 ========================  ===========================================================================
 
 A current is kept exactly while its only consumer is an Add at the same step, a Vote, a Mean or the Output

@@ -38,7 +38,10 @@ PIXEL_ZERO = 128  # the pixel that is 0 to the network
 
 @dataclass(frozen=True)
 class Trace:
-    """``outputs`` [N, classes]; ``values``: every node's output [T, N, ...] (T = 1 where it is static)."""
+    """``outputs`` [N, classes]; ``values``: every node's output [T, N, ...] (T = 1 where it is static).
+
+    Where the Input is mirrored, values before the Mean are of all images, then of their mirror images, [T, 2 N, ...].
+    """
 
     outputs: Array
     values: Mapping[str, Array]
@@ -53,7 +56,9 @@ def run(model: Model | IntegerModel, images: npt.NDArray[np.uint8]) -> Trace:
     Raises ModelError when the images have another shape than the graph's input.
     """
     graph = model.graph
-    frames = _frames(graph, images)
+    if images.dtype != np.uint8 or images.shape[1:] != graph.sample_shape:
+        raise ModelError(f"images are {images.dtype} {images.shape[1:]}: the network takes uint8 {graph.sample_shape}")
+    frames = _frames(graph, images if graph.views == 1 else np.concatenate((images, images[..., ::-1])))
     arithmetic: _Arithmetic = _Integer(model) if isinstance(model, IntegerModel) else _Float(model)
     values: dict[str, list[Array]] = {node.name: [] for node in graph.nodes}
     membranes: dict[str, Array] = {}
@@ -169,8 +174,6 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def _frames(graph: Graph, images: npt.NDArray[np.uint8]) -> list[Array]:
-    if images.dtype != np.uint8 or images.shape[1:] != graph.sample_shape:
-        raise ModelError(f"images are {images.dtype} {images.shape[1:]}: the network takes uint8 {graph.sample_shape}")
     return [images] * graph.timesteps if graph.input in graph.static else list(np.moveaxis(images, 1, 0))
 
 
@@ -191,7 +194,8 @@ def _finish(graph: Graph, values: dict[str, Array], arithmetic: _Arithmetic) -> 
     for node in graph.nodes:
         if isinstance(node.layer, Mean):
             steps = values[graph.sources[node.name][0].source]
-            values[node.name] = arithmetic.mean(steps, graph.timesteps)[np.newaxis]
+            steps = np.concatenate(np.split(steps, graph.views, axis=1))
+            values[node.name] = arithmetic.mean(steps, graph.inference_steps)[np.newaxis]
         elif isinstance(node.layer, Output):
             values[node.name] = values[graph.sources[node.name][0].source]
     return Trace(values[graph.output][-1], values)

@@ -89,8 +89,9 @@ class RunProgress:
         if not self.console.is_terminal:
             left_s = (self.epochs - stats.epoch) * stats.seconds
             left = f", about {duration(left_s)} to go" if left_s > 0 else ""
+            kind = ", on rates" if stats.on_rates else ""
             self.message(
-                f"epoch {stats.epoch}: loss {stats.train_loss:.3f}, train {100 * stats.train_accuracy:.1f}%, "
+                f"epoch {stats.epoch}{kind}: loss {stats.train_loss:.3f}, train {100 * stats.train_accuracy:.1f}%, "
                 f"validation {100 * stats.val_accuracy:.1f}%, {stats.seconds:.1f} s{left}"
             )
 

@@ -32,8 +32,14 @@ def quantize(
     qat: Annotated[int, typer.Option("--qat", min=0, help="Epochs of training on with rounded weights.")] = 0,
     timesteps: Annotated[
         int | None,
-        typer.Option("--timesteps", help="Of an inference. Default: as many as the network was trained with."),
+        typer.Option(
+            "--timesteps", help="For each look at an image. Default: as many as the network was trained with."
+        ),
     ] = None,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="Look at each image and its mirror image: twice the time, often more accurate."),
+    ] = False,
     target: RunTargetOption = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Training images for calibration.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")] = 0,
@@ -51,7 +57,7 @@ def quantize(
     from spikenas.run.report_again import refresh_report
 
     width = int(membrane_bits) if membrane_bits and membrane_bits.isdecimal() else membrane_bits
-    settings = QuantizeSettings(wanted, flash_bytes, width, qat, images, target, seed, timesteps)
+    settings = QuantizeSettings(wanted, flash_bytes, width, qat, images, target, seed, timesteps, mirror)
     with RunProgress() as progress:
         result = quantize_run(run, settings, progress, out)
         refresh_report(run)
@@ -78,7 +84,7 @@ def _print(result: Quantized) -> None:
     energy = chip_uj(result)
     rows = [
         ["bits", ", ".join(f"{name} {bits}" for name, bits in result.bits.items())],
-        ["timesteps", str(result.timesteps)],
+        ["timesteps", f"{result.timesteps}{', and as many of the mirror image' if result.mirrored else ''}"],
         ["membranes", ", ".join(f"{name} {bits}" for name, bits in result.membranes.items())],
         ["flash", f"{result.flash_bytes:,} bytes, {result.kernels} kernels"],
         ["RAM", f"{result.ram_bytes:,} bytes"],

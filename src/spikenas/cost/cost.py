@@ -138,7 +138,7 @@ def _estimate(
         (step_work(graph, *pair, plan, rates, shifted) for pair in zip(plan.steps, work, strict=True)),
         image_work(graph),
     )
-    executed = instructions(done, target, kernels)
+    executed = instructions(done.times(graph.views), target, kernels)
     low, high = cycles(executed)
     return Cost(
         target=target.name,
@@ -206,7 +206,7 @@ def _layer_cost(
 def _operations(graph: Graph, name: str, rates: Mapping[str, float]) -> tuple[float, float, float]:
     """(multiply-accumulates, additions caused by spikes, neuron updates) of one layer in one inference."""
     layer, shape = graph[name], graph.shapes[name]
-    times = 1 if name in graph.static else graph.timesteps
+    times = graph.views if name in graph.static else graph.inference_steps
     match layer:
         case Conv2d() | Linear():
             weights = prod(graph.parameter_shapes[f"{name}.weight"])
@@ -218,7 +218,7 @@ def _operations(graph: Graph, name: str, rates: Mapping[str, float]) -> tuple[fl
         case AvgPool2d() if graph.kinds[name] is Kind.CURRENT:
             return 0, prod(shape) * prod(layer.kernel_size) * times, 0
         case Lif():
-            return 0, 0, prod(shape) * graph.timesteps
+            return 0, 0, prod(shape) * graph.inference_steps
         case _:
             return 0, 0, 0
 

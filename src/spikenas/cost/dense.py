@@ -88,6 +88,7 @@ def compare_dense(
 ) -> DenseComparison:
     """Compare a network with its dense twin; ``spike_rates`` by Lif node, ``executed`` instructions if it was run.
 
+    The twin looks at a mirror image where the network does.
     Raises TargetError for a target that executes no instructions.
     """
     if target.cores:
@@ -96,7 +97,7 @@ def compare_dense(
     cost = estimate(graph, target, rates, kernels=kernels)
     model = _Model(target, cost.plan.kernels, 1.0 if executed is None else executed / cost.instructions)
     per_mac = PER_MAC_DSP if target.dsp else PER_MAC_PLAIN
-    dense = per_mac * dense_macs(graph)
+    dense = per_mac * dense_macs(graph) * graph.views
     layer = graph[graph.input]
     steps = range(1, TIMESTEPS_MAX + 1) if isinstance(layer, Input) and layer.static else (graph.timesteps,)
     rows = tuple(_at(model, replace_timesteps(graph, t), rates, dense) for t in sorted({*steps, graph.timesteps}))

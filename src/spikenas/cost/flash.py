@@ -115,7 +115,8 @@ def neuron_bytes(graph: Graph, name: str, kernels: Kernels) -> int:
     return STRUCTS[kernels].neuron + thresholds + norm
 
 
-# Bytes of each part, by kind of core; a part that is missing costs nothing that the others do not explain.
+# Bytes of each part, by kind of core; a part that is missing costs nothing that the others do not explain. What is
+# fitted has no network that mirrors: that part was linked with and without.
 CODE: dict[Kernels, dict[str, dict[str, int]]] = {
     Kernels.FAST: {
         "dsp": {
@@ -125,6 +126,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
             "in_place": 123,
             "left": 268,
             "membranes": 244,
+            "mirrored": 216,
             "partial": 469,
             "plain": 937,
             "pool": 274,
@@ -143,9 +145,10 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
             "always": 2963,
             "fixed": 327,
             "in_place": 175,
-            "lines": 952,
             "left": 244,
+            "lines": 952,
             "membranes": 275,
+            "mirrored": 244,
             "partial": 424,
             "plain": 876,
             "pool": 394,
@@ -166,6 +169,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
             "in_place": 262,
             "left": 268,
             "membranes": 403,
+            "mirrored": 232,
             "partial": 477,
             "plain": 1147,
             "pool": 385,
@@ -183,6 +187,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
     Kernels.COMPACT: {
         "dsp": {
             "always": 1446,
+            "mirrored": 216,
             "partial": 231,
             "pool": 241,
             "pooled": 205,
@@ -195,6 +200,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
         },
         "thumb1": {
             "always": 1416,
+            "mirrored": 244,
             "partial": 243,
             "pool": 403,
             "pooled": 215,
@@ -204,6 +210,7 @@ CODE: dict[Kernels, dict[str, dict[str, int]]] = {
         },
         "riscv": {
             "always": 1546,
+            "mirrored": 232,
             "partial": 228,
             "pool": 384,
             "pooled": 218,
@@ -262,6 +269,7 @@ def code_parts(graph: Graph, plan: MemoryPlan, work: Sequence[tuple[Group, ...]]
         "slow_neurons": any(_is_slow(graph, node.name) for node in graph.nodes),
         "small_membranes": not layer_major and any(lif.membrane_bits <= 8 for lif in lifs),
         "norms": any(lif.folded_norm for lif in lifs),
+        "mirrored": graph.views > 1,
     }
     return [name for name, needed in present.items() if needed]
 

@@ -27,7 +27,7 @@ WORD_BITS = 32
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one inference executes, all timesteps together.
+    """What one run of the network executes, all timesteps together.
 
     ``plain_runs``: sums formed by a step of one term of rows and nothing else; ``runs``: all others; ``terms``: terms
     looked at. ``units``: loads of packed spikes; ``tap_units``: those that cannot be read in runs. ``events``:
@@ -139,7 +139,7 @@ def step_work(
     rates: Mapping[str, float],
     shifted: Collection[str] = (),
 ) -> Work:
-    """What a step executes in one inference; ``rates``: mean spikes per neuron and timestep, by Lif node.
+    """What a step executes in one run of the network; ``rates``: mean spikes per neuron and timestep, by Lif node.
 
     ``shifted``: layers whose sums are shifted to the left, see :mod:`spikenas.model`; known once weights are integers.
     """

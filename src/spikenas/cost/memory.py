@@ -15,7 +15,7 @@ schedules run the steps; they give the same bits and differ in memory:
 
 While a step runs it also needs room for one pixel: the sums of its channels, the list of active rows, and
 layer-major the pixel's membranes. That is the step's scratch, a buffer of the arena like any other, so that the
-stack holds nothing but the frames of a few calls.
+stack holds nothing but the frames of a few calls and, between an image and its mirror image, the logits of the first.
 
 Buffers are placed greedily by size (Pisarchyk & Lee, "Efficient memory management for deep neural net inference",
 arXiv 2001.03288): each at the lowest offset where it overlaps no buffer that lives at the same time.
@@ -41,6 +41,7 @@ PATCH_MAX = 128
 CHANNEL_BLOCK = 16
 # Frames of the calls from spikenas_classify down to the kernels, the largest that any supported core took.
 STACK_BYTES = 768
+STACK_ALIGN = 8
 CURRENT_BYTES = 2
 ACCUMULATOR_BYTES = 4
 SCRATCH = "scratch"
@@ -120,7 +121,9 @@ def plan_schedule(graph: Graph, schedule: Schedule, kernels: Kernels = Kernels.F
         requests.append(Buffer(f"{step.node}.{SCRATCH}", size, index, index))
     buffers = place(requests)
     arena_bytes = _aligned(max(b.offset + b.size_bytes for b in buffers))
-    return MemoryPlan(schedule, kernels, steps, buffers, arena_bytes, STACK_BYTES)
+    kept = ACCUMULATOR_BYTES * graph.shapes[graph.output][0] if graph.views > 1 else 0  # the logits of the first view
+    stack_bytes = STACK_ALIGN * -(-(STACK_BYTES + kept) // STACK_ALIGN)
+    return MemoryPlan(schedule, kernels, steps, buffers, arena_bytes, stack_bytes)
 
 
 # --- sizes ------------------------------------------------------------------------------------------------

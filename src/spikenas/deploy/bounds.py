@@ -65,7 +65,7 @@ def step_bounds(model: IntegerModel, steps: tuple[Step, ...], work: list[tuple[G
             if step.node in step.writes and not isinstance(graph[step.node], Lif):
                 stored[step.node] = _stored(model, step.node, bounds.total, stored[step.node])
     for step, bounds in zip(steps, result, strict=True):
-        times = graph.timesteps if step.node == graph.output else 1
+        times = graph.inference_steps if step.node == graph.output else 1
         for part in (bounds.total, *bounds.groups):
             if not part.within(-INT32_MAX // times, INT32_MAX // times):
                 raise QuantizeError(f"node '{step.node}': its sums can leave 32 bits: use smaller weights or shifts")

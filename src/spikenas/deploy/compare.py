@@ -25,10 +25,12 @@ class Difference:
     expected: int
     found: int
     image: int = 0
+    mirrored: bool = False
 
     def __str__(self) -> str:
+        view = ", mirrored" if self.mirrored else ""
         return (
-            f"image {self.image}: layer '{self.layer}' differs at timestep {self.timestep}, index {self.index}: "
+            f"image {self.image}{view}: layer '{self.layer}' differs at timestep {self.timestep}, index {self.index}: "
             f"{self.found} instead of {self.expected}"
         )
 
@@ -51,18 +53,35 @@ def read_value(graph: Graph, plan: MemoryPlan, name: str, timestep: int, arena: 
     return np.asarray(values.transpose(2, 0, 1).reshape(shape), np.int64)
 
 
-def first_difference(
-    graph: Graph, plan: MemoryPlan, step: int, times: range, arena: bytes | memoryview, trace: Trace, image: int
-) -> Difference | None:
-    """Compare what step number ``step`` wrote in ``times`` with image number ``image`` of the trace."""
-    for name in plan.steps[step].writes:
-        if isinstance(graph[name], Output):
-            continue  # the logits are compared as the caller gets them
-        expected = trace.values[name]
+class Watcher:
+    """Compares everything that the steps of inferences store: ``values`` so many, ``found`` the first difference."""
+
+    def __init__(self, graph: Graph, plan: MemoryPlan, trace: Trace) -> None:
+        self.graph, self.plan, self.trace = graph, plan, trace
+        self.values = 0
+        self.found: Difference | None = None
+        self.begin(0)
+
+    def begin(self, image: int) -> None:
+        """An inference of image number ``image`` of the trace follows."""
+        self._image, self._view = image, -1
+
+    def seen(self, step: int, first: int, last: int, arena: bytes | memoryview) -> None:
+        """What step number ``step`` has left in the arena after timesteps ``first`` .. ``last - 1``."""
+        if step == first == 0:
+            self._view += 1
+        for name in self.plan.steps[step].writes:
+            self.values += self.trace.values[name][0, 0].size * (last - first)
+            # Logits are compared as callers get them.
+            if self.found is None and not isinstance(self.graph[name], Output):
+                self.found = self._difference(name, range(first, last), arena)
+
+    def _difference(self, name: str, times: range, arena: bytes | memoryview) -> Difference | None:
+        expected = self.trace.values[name][:, self._image + self._view * len(self.trace.outputs)]
         for t in times:
-            wanted = expected[min(t, len(expected) - 1), image]
-            found = read_value(graph, plan, name, t, arena)
+            wanted = expected[min(t, len(expected) - 1)]
+            found = read_value(self.graph, self.plan, name, t, arena)
             if not np.array_equal(wanted, found):
                 index = tuple(int(i) for i in np.argwhere(wanted != found)[0])
-                return Difference(name, t, index, int(wanted[index]), int(found[index]), image)
-    return None
+                return Difference(name, t, index, int(wanted[index]), int(found[index]), self._image, self._view > 0)
+        return None

@@ -49,6 +49,7 @@ def _example(network: Described) -> Iterator[str]:
         f"`SPIKENAS_INPUT_BYTES` is {' x '.join(map(str, graph.sample_shape))} bytes: {steps}{_channels(channels)}, "
         f"each of {height} rows of {width} pixels. Pixels are those of the training images as they are, 0 to 255: of "
         "the same size, neither scaled nor inverted.",
+        *(("", "Each image is looked at as it is and mirrored, and the logits are added.") if graph.views > 1 else ()),
         "",
         "| class | name |",
         "|---|---|",

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from spikenas.cost.memory import MemoryPlan
 from spikenas.cost.target import Target
-from spikenas.deploy.compare import Difference, first_difference
+from spikenas.deploy.compare import Difference, Watcher
 from spikenas.deploy.emulator import Chip, Counts
 from spikenas.deploy.host_library import HostLibrary, host_library
 from spikenas.deploy.qemu import QemuRun, run_in_qemu
@@ -126,36 +126,22 @@ class Ladder:
         self, library: HostLibrary, image: npt.NDArray[np.uint8], trace: Trace, number: int
     ) -> Difference | None:
         """The first value inside that differs, of image ``number`` of ``trace``."""
-        found: list[Difference] = []
-
-        def seen(step: int, first: int, last: int, arena: memoryview) -> None:
-            difference = first_difference(self.model.graph, self.plan, step, range(first, last), arena, trace, number)
-            if difference and not found:
-                found.append(difference)
-
-        library.watch(image, seen)
-        return found[0] if found else None
+        watcher = Watcher(self.model.graph, self.plan, trace)
+        watcher.begin(number)
+        library.watch(image, watcher.seen)
+        return watcher.found
 
     def _watch_chip(self, image: Image) -> tuple[int, Difference | None]:
         """(values compared, first difference) of everything that the steps store."""
-        found: list[Difference] = []
-        number, values = 0, 0
-        plan, trace = self.plan, self.trace
-
-        def seen(step: int, first: int, last: int, arena: bytes) -> None:
-            nonlocal values
-            difference = first_difference(self.model.graph, plan, step, range(first, last), arena, trace, number)
-            values += sum(trace.values[name][0, 0].size for name in plan.steps[step].writes) * (last - first)
-            if difference and not found:
-                found.append(difference)
-
-        chip = Chip(image, self.target, probe=seen)
+        watcher = Watcher(self.model.graph, self.plan, self.trace)
+        chip = Chip(image, self.target, probe=watcher.seen)
         for number, pixels in enumerate(self.images):
             self.progress(f"emulated chip, {image.compiler}, value by value", number, len(self.images))
+            watcher.begin(number)
             chip.classify(pixels, self._classes)
-            if found:
+            if watcher.found:
                 break
-        return values, found[0] if found else None
+        return watcher.values, watcher.found
 
     def _compare(self, number: int, logits: npt.NDArray[np.int32]) -> Difference | None:
         same = np.array_equal(logits, self.trace.outputs[number])

@@ -84,6 +84,10 @@ def _check(model: Model) -> None:
 
 def _notes(model: Model, graph: Any) -> tuple[str, ...]:
     notes = []
+    if model.graph.views > 1:
+        notes.append(
+            "the network is run on the mirror image as well and the outputs are averaged, which NIR cannot say"
+        )
     layers = model.graph.layers.items()
     if soft := [name for name, layer in layers if isinstance(layer, Lif) and layer.reset is not Reset.ZERO]:
         notes.append(f"{len(soft)} neurons reset by subtraction ('{soft[0]}' first), which only metadata can say")

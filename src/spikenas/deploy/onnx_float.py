@@ -71,7 +71,7 @@ class FloatLayers:
     def mean(self, steps: list[str], timesteps: int, out: str) -> str:
         if len(steps) == 1:
             return self.sheet.op("Identity", steps[0], out=out)
-        return self.sheet.op("Div", self.sheet.total(steps), self.sheet.number(float(timesteps), REAL), out=out)
+        return self.sheet.op("Div", self.sheet.total(steps), self.sheet.number(float(len(steps)), REAL), out=out)
 
     def _weight(self, name: str, key: str) -> str:
         return self.sheet.constant(f"{name}.{key}", self.weights[f"{name}.{key}"])

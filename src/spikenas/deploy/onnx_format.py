@@ -2,7 +2,8 @@
 
 The file takes the pixels themselves, ``image`` uint8 [N, C, H, W] ([N, T, C, H, W] for frames), and gives ``logits``
 float32 [N, classes]; an integer model gives ``integers`` int32 as well, the sums that the chip computes. The value of
-layer ``x`` at step ``t`` is called ``x@t`` (``x@0`` alone where it is the same at every step).
+layer ``x`` at step ``t`` is called ``x@t`` (``x@0`` alone where it is the same at every step). Mirror images, where the
+network looks at them, follow the images in the batch.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _unroll(graph: Graph, sheet: Sheet, layers: _Layers) -> str:
                 continue
             out = f"{node.name}@{t}"
             if isinstance(node.layer, Input):
-                value = layers.image(_frame(sheet, node.layer, t), out)
+                value = layers.image(_pixels(sheet, node.layer, t), out)
             else:
                 present = [name for edge in graph.sources[node.name] if (name := _value(values, edge, t))]
                 if isinstance(node.layer, Lif):
@@ -62,11 +63,26 @@ def _unroll(graph: Graph, sheet: Sheet, layers: _Layers) -> str:
                     value = layers.layer(node.name, node.layer, present, out)
             values[node.name].append(value)
     mean = graph.sources[graph.output][0].source
-    return layers.mean(values[graph.sources[mean][0].source], graph.timesteps, mean)
+    steps = values[graph.sources[mean][0].source]
+    if graph.views > 1:
+        steps = [view for step in steps for view in _split(sheet, step, graph.shapes[mean])]
+    return layers.mean(steps, graph.inference_steps, mean)
 
 
-def _frame(sheet: Sheet, layer: Input, t: int) -> str:
-    return "image" if layer.static else sheet.op("Gather", "image", sheet.number(t, np.int64), axis=1)
+def _pixels(sheet: Sheet, layer: Input, t: int) -> str:
+    """The image, behind it in the same batch its mirror image where the Input is mirrored; or the frame of step t."""
+    if not layer.static:
+        return sheet.op("Gather", "image", sheet.number(t, np.int64), axis=1)
+    if not layer.mirrored:
+        return "image"
+    columns = sheet.integers(*reversed(range(layer.shape[2])))
+    return sheet.op("Concat", "image", sheet.op("Gather", "image", columns, axis=3), axis=0)
+
+
+def _split(sheet: Sheet, value: str, shape: tuple[int, ...]) -> list[str]:
+    """The two halves of a batch."""
+    halves = sheet.op("Reshape", value, sheet.integers(2, -1, *shape))
+    return [sheet.op("Gather", halves, sheet.number(half, np.int64), axis=0) for half in range(2)]
 
 
 def _value(values: dict[str, list[str]], edge: Edge, t: int) -> str | None:

@@ -19,14 +19,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spikenas.cost.memory import MemoryPlan
+from spikenas.cost.memory import STACK_ALIGN, MemoryPlan
 from spikenas.cost.target import Target
 from spikenas.deploy.c_writer import SOURCES
 from spikenas.deploy.host_library import WARNINGS
 from spikenas.errors import MissingTool, TargetError
 
 CAMERA, RESULT = 0x60000000, 0x60F00000
-STACK_ALIGN = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,5 +101,7 @@ def _check_layer(node: Node) -> None:
                 raise GraphError(
                     f"node '{node.name}': {item.name} is {value!r}, it takes {entries} of at least {least}"
                 )
-        elif item.name in ("bias", "static", "folded_norm") and not isinstance(value, bool):
+        elif item.name in ("bias", "static", "mirrored", "folded_norm") and not isinstance(value, bool):
             raise GraphError(f"node '{node.name}': {item.name} is {value!r}, it must be true or false")
+    if isinstance(node.layer, Input) and node.layer.mirrored and not node.layer.static:
+        raise GraphError(f"node '{node.name}': frames are not mirrored, only a static image is")

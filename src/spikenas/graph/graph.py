@@ -65,7 +65,8 @@ class Graph:
     def _summary(self) -> str:
         ends = (self.shapes[self.input], self.shapes[self.output])
         shape, classes = ("x".join(map(str, end)) for end in ends)
-        return f"{shape} to {classes}, {self.timesteps} steps, {self.parameter_count:,} parameters"
+        views = " of the image and of its mirror image" if self.views > 1 else ""
+        return f"{shape} to {classes}, {self.timesteps} steps{views}, {self.parameter_count:,} parameters"
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
@@ -131,6 +132,17 @@ class Graph:
             if fixed:
                 static.add(node.name)
         return frozenset(static)
+
+    @cached_property
+    def views(self) -> int:
+        """How often an inference runs the network: twice where the Input is mirrored."""
+        layer = self.layers[self.input]
+        return 2 if isinstance(layer, Input) and layer.mirrored else 1
+
+    @property
+    def inference_steps(self) -> int:
+        """The timesteps of all views."""
+        return self.timesteps * self.views
 
     @cached_property
     def sample_shape(self) -> Shape:

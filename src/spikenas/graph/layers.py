@@ -18,10 +18,15 @@ class Reset(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """The sample: a static image (C, H, W), or one frame of an event stream when ``static`` is false."""
+    """The sample: a static image (C, H, W), or one frame of an event stream when ``static`` is false.
+
+    ``mirrored``: an inference shows the static image, then, from rest, its mirror image, left for right; the Mean is
+    over the steps of both.
+    """
 
     shape: Shape
     static: bool = True
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The mean over all timesteps; it stands before the Output, and nowhere else."""
+    """The mean over all timesteps, of all views; it stands before the Output, and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,13 @@ def _tie(best: Trial, rival: Trial) -> str:
 
 def why_epoch(kept: EpochStats, curve: Sequence[EpochStats]) -> str:
     """Which epoch's weights a training kept; see :func:`spikenas.snn.learning_curve.best_epoch`."""
-    highest = max(comparable(curve), key=lambda stats: stats.val_accuracy)
+    compared = comparable(curve)
+    highest = max(compared, key=lambda stats: stats.val_accuracy)
+    which = "highest" if len(compared) == len(curve) else "highest on spikes"
     words = f"kept epoch {kept.epoch} of {len(curve)}: {100 * kept.val_accuracy:.1f}% of validation images"
     if kept.val_accuracy == highest.val_accuracy:
-        return f"{words}, the highest"
-    return f"{words}, the last within a standard error of the highest, {100 * highest.val_accuracy:.1f}%"
+        return f"{words}, the {which}"
+    return f"{words}, the last within a standard error of the {which}, {100 * highest.val_accuracy:.1f}%"
 
 
 def why_rounding(before: float, rounded: float, tuned: float, epochs: int) -> str:

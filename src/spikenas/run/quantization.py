@@ -22,11 +22,13 @@ from spikenas.cost.target import Target, load_target
 from spikenas.data.datasets import Dataset, dataset_of
 from spikenas.data.split import thin
 from spikenas.errors import InputError, NothingFits, RunError
+from spikenas.graph import Input
 from spikenas.model import IntegerModel, Model
 from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
 from spikenas.run.folder import INTEGER_FILE, RESULT_FILE, RunFolder, open_run, read_run
 from spikenas.run.integer_predict import integer_accuracy
 from spikenas.run.teach_stage import load_teacher
+from spikenas.snn.augment import parse_augment
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.flips import flipped_spikes
@@ -45,6 +47,7 @@ from spikenas.snn.quantize import quantize
 from spikenas.snn.ranges import MembraneRange, WeightRange, choose_widths, membrane_ranges, weight_ranges
 from spikenas.snn.sensitivity import SENSITIVITY_IMAGES, Sensitivity, noise_table, sensitivities
 from spikenas.snn.spike_record import record_spikes
+from spikenas.snn.train_config import TrainConfig
 
 CALIBRATION_IMAGES = 1000
 FLIP_IMAGES = 200
@@ -56,7 +59,8 @@ AUTO = "auto"
 class QuantizeSettings:
     """How to quantize: ``bits`` (one number, or one by layer) or ``flash_bytes`` (bits are chosen), or neither: the
     run's own bits. ``membrane_bits``: 8, 12, 16, 32, "auto", or None for the network's own. ``qat_epochs`` 0: none.
-    ``timesteps``: of an inference, None for as many as the network was trained with."""
+    ``timesteps``: of a view of the image, None for as many as the network was trained with. ``mirror``: an inference
+    sees the image and its mirror image."""
 
     bits: tuple[int, ...] | None = None
     flash_bytes: int | None = None
@@ -66,6 +70,7 @@ class QuantizeSettings:
     target: str | None = None
     seed: int = 0
     timesteps: int | None = None
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.bits is not None and self.flash_bytes is not None:
@@ -80,13 +85,14 @@ class QuantizeSettings:
     def label(self) -> str:
         """A folder's name for these settings.
 
-        >>> QuantizeSettings((8, 4), qat_epochs=3).label, QuantizeSettings(flash_bytes=65536, timesteps=2).label
-        ('b8.4-qat3', 'flash65536-t2')
+        >>> QuantizeSettings((8, 4), qat_epochs=3).label, QuantizeSettings(timesteps=2, mirror=True).label
+        ('b8.4-qat3', 'own-t2-mirror')
         """
         words = "own" if self.bits is None else f"b{'.'.join(map(str, self.bits))}"
         parts = [f"flash{self.flash_bytes}" if self.flash_bytes is not None else words]
         parts += [f"m{self.membrane_bits}"] if self.membrane_bits is not None else []
         parts += [f"t{self.timesteps}"] if self.timesteps is not None else []
+        parts += ["mirror"] if self.mirror else []
         parts += [f"qat{self.qat_epochs}"] if self.qat_epochs else []
         return "-".join(parts)
 
@@ -97,11 +103,12 @@ class Quantized:
 
     ``flips``: share of spikes that differ from the float network's, layer by layer, given equal inputs (of the weights
     that were quantized, so after any fine-tuning). Time and energies: as a Cost has them, at the spike rates of
-    calibration images. ``float_accuracy`` is that of as many ``timesteps``.
+    calibration images. ``float_accuracy`` is that of as many ``timesteps`` and, if ``mirrored``, both views.
     """
 
     label: str
     timesteps: int
+    mirrored: bool
     bits: Mapping[str, int]
     membranes: Mapping[str, int]
     qat_epochs: int
@@ -125,7 +132,7 @@ class Quantized:
 
     @property
     def points_lost(self) -> float:
-        """Percentage points of test accuracy against the float network as it was trained."""
+        """Percentage points of test accuracy against the float network of the same steps and views."""
         return 100 * (self.float_accuracy - self.integer_accuracy)
 
 
@@ -147,7 +154,7 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     trained network.
     """
     there = read_run(run)
-    model = _in_steps(load_model(there.trained), settings.timesteps)
+    model = as_asked(there, load_model(there.trained), settings)
     target = load_target(settings.target or there.settings["target"])
     flash_bytes = settings.flash_bytes or there.settings.get("flash_bytes")
     budget = Budget(flash_bytes, there.settings.get("ram_bytes"))
@@ -216,6 +223,7 @@ def quantize_model(
     result = Quantized(
         label=settings.label,
         timesteps=model.graph.timesteps,
+        mirrored=model.graph.views > 1,
         bits=bits_by_layer(integer),
         membranes={name: lif.membrane_bits for name, lif in neuron_layers(integer.graph).items()},
         qat_epochs=settings.qat_epochs,
@@ -241,7 +249,7 @@ def quantize_model(
 
 
 def _spike_rates(integer: IntegerModel, images: npt.NDArray[np.uint8]) -> dict[str, float]:
-    """Mean spikes per neuron and step on ``images``, by Lif."""
+    """Mean spikes per neuron and step on ``images``, seen as they are, by Lif."""
     rates: dict[str, float] = {}
     for start in range(0, len(images), RECORDED_AT_ONCE):
         part = images[start : start + RECORDED_AT_ONCE]
@@ -257,14 +265,30 @@ def read_quantized(run: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (-row["flash_bytes"], row["label"]))
 
 
-def _in_steps(model: Model, timesteps: int | None) -> Model:
-    """The network with so many steps an inference. Raises InputError where the sample says how many there are."""
-    if timesteps is None:
-        return model
-    if model.graph.input not in model.graph.static:
-        frames = model.graph.timesteps
-        raise InputError(f"--timesteps {timesteps}: a sample has {frames} frames, a step each; leave --timesteps out")
-    return Model(replace(model.graph, timesteps=timesteps), model.weights)
+def as_asked(folder: RunFolder, model: Model, settings: QuantizeSettings) -> Model:
+    """The folder's network with the settings' timesteps and views. Raises InputError for those that it cannot have."""
+    graph, steps = model.graph, settings.timesteps
+    layer = graph[graph.input]
+    assert isinstance(layer, Input)
+    if steps is not None and not layer.static:
+        raise InputError(f"--timesteps {steps}: a sample has {graph.timesteps} frames, a step each; leave it out")
+    graph = replace(graph, timesteps=steps or graph.timesteps)
+    if settings.mirror:
+        _check_mirrored(folder, layer)
+        shown = {graph.input: replace(layer, mirrored=True)}
+        graph = replace(graph, nodes=tuple(replace(n, layer=shown.get(n.name, n.layer)) for n in graph.nodes))
+    return Model(graph, model.weights)
+
+
+def _check_mirrored(folder: RunFolder, layer: Input) -> None:
+    if not layer.static:
+        raise InputError("--mirror: a sample is frames, which are shown as they are; leave it out")
+    channels, height, width = layer.shape
+    augment = (folder.settings.get("training") or {}).get("augment", TrainConfig().augment)
+    if not parse_augment(augment, (channels, height, width)).flip:
+        raise InputError(
+            f"--mirror: training (--augment {augment}) showed no mirror images; leave it out, or train with 'flip'"
+        )
 
 
 def _check_reachable(model: Model, settings: QuantizeSettings, target: Target, budget: Budget) -> None:

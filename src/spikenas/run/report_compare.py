@@ -153,6 +153,8 @@ def _curves(first: Compared, second: Compared) -> list[Chart]:
     for key, title, form in CURVES:
         rows = _together(first.data.curve, second.data.curve, key)
         if any(row["first"] is not None or row["second"] is not None for row in rows):
+            on_rates = any(row.get("on_rates") for run in (first, second) for row in run.data.curve)
+            title += ", on rates first" if on_rates and key == "val_accuracy" else ""
             lines = [("first", first.name, BLUE), ("second", second.name, ORANGE)]
             charts.append(curve_chart(f"curve-{key}", title, rows, lines, form))
     return charts

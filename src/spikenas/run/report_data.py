@@ -30,7 +30,7 @@ class ReportData:
         seed, command: what repeats the run; the command is shown as it is.
         minutes: how long the run was told to train, where the command says how many epochs that were; else None.
         curve: a row per epoch with ``epoch``, ``train_loss``, ``train_accuracy``, ``val_accuracy``, ``spike_rate``
-            (and ``val_loss`` where known).
+            (and ``val_loss`` and ``on_rates`` where known).
         trials: a row per trial, as :func:`spikenas.search.trial.trial_to_dict` makes them; read are ``number``,
             ``genotype``, ``measure``, ``state``, ``epochs``, ``score``, ``accuracy``, ``flash_bytes``, ``ram_bytes``,
             ``energy_nj``, ``latency_ms`` and ``reason``, each of which may be missing or None.

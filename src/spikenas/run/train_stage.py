@@ -136,10 +136,11 @@ def _epoch_seconds(graph: Graph, dataset: Dataset, training: TrainConfig, teache
     batch = training.batch_of(len(dataset.train))
     few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
     judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
-    config = replace(training, epochs=4 if has_rates(graph) else 2, batch_size=batch, rate_coded=0.5)
-    curve = train(graph, few, judged, config, teacher=teacher).curve
-    rates = training.rate_coded if has_rates(graph) else 0.0
-    seconds = rates * curve[1].seconds + (1.0 - rates) * curve[-1].seconds
+    seconds, rates = 0.0, training.rate_coded if has_rates(graph) else 0.0
+    for share, epochs, rate_coded in ((1.0 - rates, 2, 0.0), (rates, 3, 0.7)):
+        if share:
+            config = replace(training, epochs=epochs, batch_size=batch, rate_coded=rate_coded)
+            seconds += share * train(graph, few, judged, config, teacher=teacher, stop_after=2).curve[-1].seconds
     return seconds / len(few) * _seen(dataset)
 
 

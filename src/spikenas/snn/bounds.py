@@ -64,7 +64,7 @@ def _reach(model: IntegerModel, name: str, layer: Layer, inputs: list[Reach]) ->
         case Vote():
             reach = _made(low.reshape(-1, layer.group).sum(axis=1), high.reshape(-1, layer.group).sum(axis=1))
         case Mean():
-            reach = _made(low * graph.timesteps, high * graph.timesteps)
+            reach = _made(low * graph.inference_steps, high * graph.inference_steps)
         case _:
             reach = inputs[0]
     stored = graph.kinds[name] is Kind.CURRENT and not in_accumulator(graph, name)

@@ -61,7 +61,7 @@ def _evaluate(network: Network, split: Split, batch_size: int) -> Evaluation:
         counts = {name: counts.get(name, 0) + count for name, count in batch_counts.items()}
     labels, outputs = torch.from_numpy(split.labels), torch.cat(logits)
     predictions = outputs.argmax(1)
-    sites = {name: count * network.graph.timesteps * len(split) for name, count in neurons(network.graph).items()}
+    sites = {name: count * network.graph.inference_steps * len(split) for name, count in neurons(network.graph).items()}
     return Evaluation(
         accuracy=float((predictions == labels).double().mean()),
         loss=float(functional.cross_entropy(outputs, labels)),

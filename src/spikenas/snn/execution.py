@@ -71,12 +71,15 @@ class Execution:
     def run(
         self, arithmetic: Arithmetic, images: Tensor, watch: Watch | None = None, join: Join | None = None
     ) -> Tensor:
-        """What enters the Mean, [T, B, classes].
+        """What enters the Mean, [T, B, classes]; where the Input is mirrored, [2 T, B, classes].
 
+        ``watch`` then sees the images and behind them, in the same batch, their mirror images.
         ``images``: [B, C, H, W], or [B, T, C, H, W] if the Input is not static. ``join`` computes what it
         can, which ``watch`` is then not shown. Raises ModelError for another shape.
         """
         self._check(images)
+        if self.graph.views > 1:
+            images = torch.cat((images, images.flip(-1)))
         values: dict[str, Tensor] = {}
         found, last_reader = self.stages, self.last_reader
         if join is not None:
@@ -92,7 +95,8 @@ class Execution:
             for name in [name for name in values if last_reader[name] <= number]:
                 del values[name]
         (outputs,) = values.values()
-        return outputs.expand(self.graph.timesteps, *outputs.shape[1:])
+        outputs = outputs.expand(self.graph.timesteps, *outputs.shape[1:])
+        return torch.cat(outputs.chunk(self.graph.views, 1)) if self.graph.views > 1 else outputs
 
     def _at_once(self, arithmetic: Arithmetic, name: str, values: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """A node outside every loop, all steps together."""

@@ -58,7 +58,7 @@ def threads_for(graph: Graph, config: TrainConfig) -> int:
 def work(graph: Graph, config: TrainConfig) -> int:
     """Values that a batch makes."""
     values = sum(math.prod(shape) for shape in graph.shapes.values())
-    return values * graph.timesteps * (config.batch_size or AUTO_BATCH)
+    return values * graph.inference_steps * (config.batch_size or AUTO_BATCH)
 
 
 @contextmanager

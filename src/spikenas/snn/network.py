@@ -88,7 +88,7 @@ class Network(nn.Module):
         return self.steps(images).mean(0)
 
     def steps(self, images: Tensor, watch: Watch | None = None) -> Tensor:
-        """The outputs at each step, [T, B, classes]."""
+        """The outputs at each step, [T, B, classes], those of mirror images behind: [2 T, B, classes]."""
         return self.execution.run(self, images, watch, None if watch else self._joiner(images, {}))
 
     def steps_with_spikes(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -108,7 +108,7 @@ class Network(nn.Module):
     def forward_with_rates(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and for each Lif its spikes per neuron and step, differentiable (0-dimensional)."""
         outputs, counts = self.steps_with_spikes(images)
-        sites = {name: self.graph.timesteps * len(images) * prod(self.graph.shapes[name]) for name in counts}
+        sites = {name: self.graph.inference_steps * len(images) * prod(self.graph.shapes[name]) for name in counts}
         return outputs.mean(0), {name: (count / sites[name]).float() for name, count in counts.items()}
 
     def forward_with_counts(self, images: Tensor) -> tuple[Tensor, dict[str, int]]:

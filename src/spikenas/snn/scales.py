@@ -110,7 +110,7 @@ class Scales:
             case Vote():
                 return sources[0].reshape(-1, layer.group)[:, 0] / layer.group
             case Mean():
-                return sources[0] / graph.timesteps
+                return sources[0] / graph.inference_steps
             case Add() if all(np.allclose(scale, sources[0]) for scale in sources):
                 return sources[0]
             case Add():

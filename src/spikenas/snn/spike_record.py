@@ -17,7 +17,7 @@ def record_spikes(
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.bool_]]]:
     """Outputs [N, classes] and each Lif's spikes [N, T, neurons], neurons in the order channel, row, column.
 
-    ``images``: uint8 [N, C, H, W]. Raises ModelError when they do not fit the network.
+    ``images``: uint8 [N, C, H, W]; spikes are of these, not of mirror images. Raises ModelError when they do not fit.
     """
     steps: dict[str, list[Tensor]] = {}
 
@@ -26,5 +26,5 @@ def record_spikes(
             steps.setdefault(name, []).append(value.flatten(2).bool())
 
     outputs = IntegerNetwork(model).run(torch.from_numpy(images), keep)
-    spikes = {name: torch.cat(values).transpose(0, 1).numpy() for name, values in steps.items()}
+    spikes = {name: torch.cat(values)[:, : len(images)].transpose(0, 1).numpy() for name, values in steps.items()}
     return outputs.to(torch.int64).numpy(), spikes

@@ -184,7 +184,7 @@ class TrainingRun:
         return value, correct, {name: float(count.detach()) for name, count in counts.items()}, len(images)
 
     def _sites(self, name: str) -> int:
-        return self.neurons[name] * self.step.network.graph.timesteps
+        return self.neurons[name] * self.step.network.graph.inference_steps
 
     def _set_momentum(self, step: int) -> None:
         """Running statistics are the mean of all batches while these are few: no trace of where they began."""

@@ -12,7 +12,7 @@ def input_of(sample_shape: Shape) -> Input:
     """The Input for samples (C, H, W), or (T, C, H, W) when they are T frames. Raises GenotypeError.
 
     >>> input_of((1, 8, 8)), input_of((10, 2, 34, 34))
-    (Input(shape=(1, 8, 8), static=True), Input(shape=(2, 34, 34), static=False))
+    (Input(shape=(1, 8, 8), static=True, mirrored=False), Input(shape=(2, 34, 34), static=False, mirrored=False))
     """
     if len(sample_shape) not in (3, 4):
         raise GenotypeError(

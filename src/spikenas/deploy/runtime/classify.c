@@ -24,6 +24,25 @@ static void load_frame(const uint8_t *image, unsigned t) {
     }
 }
 
+#if SPK_MIRRORED
+/* Each row of the loaded image from its end. */
+static void mirror_frame(void) {
+    int8_t *row = (int8_t *)spk_at(SPK_INPUT_OFFSET);
+    const int8_t *end = row + SPK_INPUT_PIXELS * SPK_INPUT_CHANNELS;
+    while (row != end) {
+        int8_t *left = row;
+        row += SPK_INPUT_WIDTH * SPK_INPUT_CHANNELS;
+        for (int8_t *right = row - SPK_INPUT_CHANNELS; left < right; right -= 2 * SPK_INPUT_CHANNELS) {
+            for (unsigned channel = 0; channel < SPK_INPUT_CHANNELS; ++channel) {
+                const int8_t pixel = *left;
+                *left++ = *right;
+                *right++ = pixel;
+            }
+        }
+    }
+}
+#endif
+
 static int best(int32_t *logits) {
     const spk_i32 *sums = (const spk_i32 *)spk_at(SPK_LOGITS_OFFSET);
     int winner = 0;
@@ -56,22 +75,43 @@ void spikenas_frame(const uint8_t *frame, unsigned t) {
 int spikenas_answer(int32_t *logits) { return best(logits); }
 #endif
 
-int spikenas_classify(const uint8_t *image, int32_t *logits) {
+#if !SPK_STREAMED
+/* The loaded image, from rest. */
+static void run_steps(void) {
 #if SPK_LAYER_MAJOR
-    load_frame(image, 0);
     for (unsigned i = 0; i < SPK_STEP_COUNT; ++i) {
         const unsigned last = spk_steps[i].once ? 1 : SPIKENAS_TIMESTEPS;
         spk_run_step(&spk_steps[i], 0, last);
         SPIKENAS_PROBE(i, 0, last);
     }
-#elif SPK_STREAMED
+#else
+    for (unsigned t = 0; t < SPIKENAS_TIMESTEPS; ++t) {
+        run_timestep(t);
+    }
+#endif
+}
+#endif
+
+int spikenas_classify(const uint8_t *image, int32_t *logits) {
+#if SPK_STREAMED
     for (unsigned t = 0; t < SPIKENAS_TIMESTEPS; ++t) {
         spikenas_frame(image + t * SPK_INPUT_PIXELS * SPK_INPUT_CHANNELS, t);
     }
 #else
     load_frame(image, 0);
-    for (unsigned t = 0; t < SPIKENAS_TIMESTEPS; ++t) {
-        run_timestep(t);
+    run_steps();
+#endif
+#if SPK_MIRRORED
+    spk_i32 *sums = (spk_i32 *)spk_at(SPK_LOGITS_OFFSET);
+    int32_t kept[SPIKENAS_CLASSES];
+    for (unsigned i = 0; i < SPIKENAS_CLASSES; ++i) {
+        kept[i] = sums[i];
+    }
+    load_frame(image, 0);
+    mirror_frame();
+    run_steps();
+    for (unsigned i = 0; i < SPIKENAS_CLASSES; ++i) {
+        sums[i] += kept[i];
     }
 #endif
     return best(logits);
