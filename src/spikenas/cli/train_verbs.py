@@ -58,7 +58,9 @@ def train(
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images a step; 0: what suits their number.")] = 0,
     optimizer: Annotated[str, typer.Option("--optimizer", help="muon, adamw or sgd.")] = "muon",
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest.")] = 2e-2,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of weights, not of biases and norms.")] = 0.1,
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", help="Of weights. Default: what suits the length of an epoch.")
+    ] = None,
     schedule: Annotated[str, typer.Option("--schedule", help="cosine or one-cycle.")] = "cosine",
     warmup: Annotated[float, typer.Option("--warmup", **SHARE, help="Share of all steps.")] = 0.1,
     label_smoothing: Annotated[float, typer.Option("--label-smoothing")] = 0.1,

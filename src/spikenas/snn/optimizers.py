@@ -31,14 +31,14 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] =
 }
 
 
-def parameter_groups(network: Network, config: TrainConfig) -> list[dict[str, Any]]:
-    """Weights, which decay, and the per-channel numbers, which do not."""
+def parameter_groups(network: Network, config: TrainConfig, batches: int) -> list[dict[str, Any]]:
+    """Weights, which decay, and the per-channel numbers, which do not; ``batches`` of an epoch."""
     parameters = list(named_parameters(network).values())
     return [
         {
             "params": [p for p in parameters if (p.dim() > 1) is decays],
             "lr": config.learning_rate,
-            "weight_decay": config.weight_decay if decays else 0.0,
+            "weight_decay": config.decay_of(batches) if decays else 0.0,
         }
         for decays in (True, False)
     ]

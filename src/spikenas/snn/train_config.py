@@ -14,25 +14,26 @@ class TrainConfig:
     """How to train; the defaults suit small images and networks of some 10,000 weights.
 
     ``batch_size`` 0 means 64, 128 of many images, or all where there are fewer. ``optimizer`` is ``muon``
-    (:mod:`spikenas.snn.muon`), ``adamw`` or ``sgd`` (Nesterov momentum 0.9); ``weight_decay`` acts on weights, not
-    on biases or norms. ``schedule``, see :func:`learning_rate_at`, rises over ``warmup``, a share of all steps.
-    ``augment`` see :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution;
-    ``temporal_loss`` the weight of the loss of each single step, both 0 for none (:mod:`spikenas.snn.objective`).
-    ``rate_penalty`` times the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each
-    neuron's leak (PLIF, Fang et al., ICCV 2021). The first epochs, a share ``rate_coded`` of them, train a network that
-    sees a still image on rates: each neuron integrates the mean of its input for all timesteps and passes on the mean
-    of its spikes, so that everything else is computed once (:mod:`spikenas.snn.training_run`). ``average`` is the decay
-    of an exponential average of the weights, which is then what is judged and kept (0: none). ``patience`` epochs
-    of spikes without a better validation accuracy end the training (0: none do). ``clip`` bounds the gradient's norm
-    (0: not at all). ``precision`` is ``float32``, ``bfloat16`` for convolutions and what they exchange, or ``auto``,
-    see :mod:`spikenas.snn.hardware`; so is ``device`` ``cpu``, ``cuda`` or ``auto``. ``threads`` 0 means 1 for small
-    work, torch's number otherwise. Raises TrainError for other values.
+    (:mod:`spikenas.snn.muon`), ``adamw`` or ``sgd`` (Nesterov momentum 0.9); ``weight_decay`` acts on weights, not on
+    biases or norms; None is what suits the length of an epoch, see :meth:`decay_of`. ``schedule``, see
+    :func:`learning_rate_at`, rises over ``warmup``, a share of all steps. ``augment`` see
+    :func:`spikenas.snn.augment.parse_augment`; ``mixup`` is the alpha of mixup's Beta distribution; ``temporal_loss``
+    the weight of the loss of each single step, both 0 for none (:mod:`spikenas.snn.objective`). ``rate_penalty`` times
+    the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each neuron's leak (PLIF, Fang et
+    al., ICCV 2021). The first epochs, a share ``rate_coded`` of them, train a network that sees a still image on rates:
+    each neuron integrates the mean of its input for all timesteps and passes on the mean of its spikes, so that
+    everything else is computed once (:mod:`spikenas.snn.training_run`). ``average`` is the decay of an exponential
+    average of the weights, which is then what is judged and kept (0: none). ``patience`` epochs of spikes without a
+    better validation accuracy end the training (0: none do). ``clip`` bounds the gradient's norm (0: not at all).
+    ``precision`` is ``float32``, ``bfloat16`` for convolutions and what they exchange, or ``auto``, see
+    :mod:`spikenas.snn.hardware`; so is ``device`` ``cpu``, ``cuda`` or ``auto``. ``threads`` 0 means 1 for small work,
+    torch's number otherwise. Raises TrainError for other values.
     """
 
     epochs: int = 50
     batch_size: int = 0
     learning_rate: float = 2e-2
-    weight_decay: float = 0.1
+    weight_decay: float | None = None
     optimizer: str = "muon"
     schedule: str = "cosine"
     warmup: float = 0.1
@@ -56,7 +57,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise TrainError(f"{name} {value}: it must lie in {low}..{high}")
         if self.batch_size == 1:
             raise TrainError("batch_size 1: a batch needs at least 2 images to be normalized")
@@ -74,7 +75,22 @@ class TrainConfig:
             raise TrainError(f"batch_size {self.batch_size}: there are only {images} training images; give fewer")
         return self.batch_size or min(LARGE_BATCH if images >= MANY_IMAGES else AUTO_BATCH, images)
 
+    def decay_of(self, batches: int) -> float:
+        """The weight decay where an epoch has so many batches.
 
+        Decay d at learning rate r makes of the weights an average of what was learned in the last 1 / (d r) steps. How
+        many epochs these are is what matters, not how many images an epoch has (Wang and Aitchison, arXiv 2405.13698).
+
+        >>> TrainConfig().decay_of(352), TrainConfig().decay_of(20), TrainConfig(weight_decay=0.0).decay_of(352)
+        (0.023674242424242424, 0.1, 0.0)
+        """
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return min(DECAY_MOST, 1 / (self.learning_rate * batches * MEMORY_EPOCHS))
+
+
+MEMORY_EPOCHS, DECAY_MOST = 6, 0.1
+"""epochs that the weights are an average of, and the most decay where these are few steps; both measured"""
 AUTO_BATCH = 64
 LARGE_BATCH, MANY_IMAGES = 128, 20_000
 """a larger batch makes fewer steps of an epoch, which many images can spare, and each image costs a quarter less"""

@@ -81,7 +81,8 @@ class TrainingRun:
         self.rate_epochs = rate_epochs(graph, config)
         self.rate_coded, self.step = self._rate_coded(self.network), Stepper(self.network)
         self.stepper = self.workers.wrap(self.step, self.device)
-        self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(self.network, config))
+        self.batches = math.ceil(len(train_split) / config.batch_of(len(train_split)))
+        self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(self.network, config, self.batches))
         self.generator = torch.Generator().manual_seed(config.seed)
         self.pixels = torch.from_numpy(train_split.images).to(self.device)
         self.labels = torch.from_numpy(train_split.labels).to(self.device)
@@ -89,7 +90,6 @@ class TrainingRun:
         channels, height, width = train_split.images.shape[-3:]
         self.augment = parse_augment(config.augment, (channels, height, width))
         self.neurons = neurons(graph)
-        self.batches = math.ceil(len(train_split) / config.batch_of(len(train_split)))
         self.average = _copied(self.network) if config.average else None
         self.judged = self._new_network(self.network.graph).to(self.device) if config.average else self.network
         self.judged_on_rates = self._rate_coded(self.judged)
