@@ -170,7 +170,8 @@ def test_the_chip_proves_it_value_by_value(board: str) -> None:
     assert twice.instructions == pytest.approx(2 * once.instructions, rel=0.02)
     assert twice.ram_bytes == once.ram_bytes + 4 * 10
     added = estimate(both.graph, target).flash_bytes - estimate(plain.graph, target).flash_bytes
-    assert twice.flash_bytes - once.flash_bytes <= added <= twice.flash_bytes - once.flash_bytes + 50
+    assert added - 100 < twice.flash_bytes - once.flash_bytes <= added  # images of one channel need no loop over them
+    assert twice.stack_used_bytes <= twice.stack_bytes
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 6])
@@ -190,8 +191,8 @@ def test_a_run_is_quantized_and_tuned_with_mirror_images(tmp_path: Path) -> None
     labels = np.arange(120) % 2
     images = rng.integers(0, 256, (120, 3, 8, 8), dtype=np.uint8)
     images[labels == 1, :, :, 2:6] //= 4
-    np.savez(tmp_path / "colours.npz", images=images, labels=labels)
-    data = spikenas.load(tmp_path / "colours.npz")
+    np.savez(tmp_path / "colours.npz", train_images=images, train_labels=labels)
+    data = spikenas.load(str(tmp_path / "colours.npz"))
     finished = spikenas.train("t2-b8-k3s1-8:00s.00.0-pool", data, epochs=3, out=tmp_path / "run")
     found = spikenas.quantize(finished, 4, mirror=True, qat_epochs=1)
     assert (found.label, found.mirrored, found.timesteps) == ("b4-mirror-qat1", True, 2)
