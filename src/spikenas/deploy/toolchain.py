@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spikenas.cost.memory import STACK_ALIGN, MemoryPlan
+from spikenas.cost.memory import MemoryPlan
 from spikenas.cost.target import Target
 from spikenas.deploy.c_writer import SOURCES
 from spikenas.deploy.host_library import WARNINGS
@@ -167,7 +167,6 @@ def _explain(errors: str, target: Target, plan: MemoryPlan, budget: tuple[int, i
 
 def linker_script(core: Core, flash_bytes: int, ram_bytes: int, stack_bytes: int) -> str:
     """The memory map: vectors, code and constants in flash; stack, then arena, in RAM."""
-    stack = STACK_ALIGN * -(-stack_bytes // STACK_ALIGN)
     return f"""MEMORY {{
     FLASH (rx) : ORIGIN = {core.flash_origin:#x}, LENGTH = {flash_bytes}
     RAM (rwx) : ORIGIN = {core.ram_origin:#x}, LENGTH = {ram_bytes}
@@ -184,7 +183,7 @@ SECTIONS {{
     }} > FLASH
     .stack (NOLOAD) : {{
         spk_stack_bottom = .;
-        . += {stack};
+        . += {stack_bytes};
         spk_stack_top = .;
     }} > RAM
     .bss (NOLOAD) : {{

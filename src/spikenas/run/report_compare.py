@@ -150,11 +150,11 @@ def _told(value: Any) -> str:
 def _curves(first: Compared, second: Compared) -> list[Chart]:
     """One line a run; none of what neither has."""
     charts = []
-    for key, title, form in CURVES:
+    on_rates = any(row.get("on_rates") for run in (first, second) for row in run.data.curve)
+    for key, words, form in CURVES:
         rows = _together(first.data.curve, second.data.curve, key)
         if any(row["first"] is not None or row["second"] is not None for row in rows):
-            on_rates = any(row.get("on_rates") for run in (first, second) for row in run.data.curve)
-            title += ", on rates first" if on_rates and key == "val_accuracy" else ""
+            title = f"{words}, on rates first" if on_rates and key == "val_accuracy" else words
             lines = [("first", first.name, BLUE), ("second", second.name, ORANGE)]
             charts.append(curve_chart(f"curve-{key}", title, rows, lines, form))
     return charts

@@ -3,7 +3,8 @@
  * A network is a list of steps. A step computes, for every output pixel, one sum a channel and what becomes of it: a
  * stored current, the spikes of neurons, or the logits. The sum is made of groups (the terms of one layer, which share
  * a shift), and a term reads one stored value through a window. All storage is one arena (but for logits kept between
- * an image and its mirror image); every offset below counts its bytes. Nothing here allocates, divides or uses floating point.
+ * an image and its mirror image); every offset below counts its bytes. Nothing here allocates, divides or uses floating
+ * point.
  *
  * SPK_COMPACT: the network is executed by compact.c, and its tables leave out what only the fast kernels read.
  */
