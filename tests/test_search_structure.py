@@ -73,8 +73,13 @@ def test_depth_on_the_benchmark_network(digits: tuple[int, ...], depth: int) -> 
 
 def test_noise_and_work_by_hand() -> None:
     graph = chain(4, 16, timesteps=3, bits=6)
-    # Two layers of neurons, one 6-bit layer fed by spikes, and the 8-bit readout.
-    assert noise(graph) == pytest.approx(1 / sqrt(4 * 8) + 1 / sqrt(16 * 8) + 1.6 / 64 + 1.6 / 256)
+    # Two layers of neurons, the second read by a pooling, one 6-bit layer fed by spikes, and the 8-bit readout.
+    assert noise(graph) == pytest.approx(1 / sqrt(4 * 8) + 1 / sqrt(64 * 16 * 8) + 0.8 / 4**6 + 0.8 / 4**8)
+    # Means of 2x2 alone read the first stage: four of its neurons vote together, and 64 of the last, for the readout.
+    averaging = load_space("embedded").parse("t2-b4-k3s1-avg-4:003.00.0-8:003.00.0-pool")
+    layers = 1 / sqrt(4 * 16), 1 / sqrt(4 * 4 * 16), 1 / sqrt(8 * 8), 1 / sqrt(64 * 8 * 8)
+    rounded = 3 * 0.8 / 4**4 + 0.8 / 4**8
+    assert noise(load_space("embedded").lower(averaging, (1, 16, 16), 10)) == pytest.approx(sum(layers) + rounded)
     # The first layer sees the image: once. 36 weights on 64 pixels; 576 on 64, thrice; the readout thrice.
     assert work(graph) == 36 * 64 + 3 * 4 * 16 * 9 * 64 + 3 * 160
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikenas.errors import GenotypeError
-from spikenas.graph import AvgPool2d, Conv2d, Linear
+from spikenas.graph import AvgPool2d, Conv2d, Kind, Linear
 from spikenas.space.embedded import EXAMPLE, EmbeddedSpace
 from spikenas.space.embedded_network import EmbeddedGenotype, Stage
 from spikenas.space.genotype import Cell
@@ -39,7 +40,10 @@ def parameters_by_hand(genotype: EmbeddedGenotype, shape: tuple[int, int, int], 
         total += sum(count for count, _ in weights) + norms * 2 * w
         bits += sum(count * b for count, b in weights)
         before = w
-        height, width = int(np.ceil(height / step)), int(np.ceil(width / step))
+        if place > 0 and genotype.halving == "avg":
+            height, width = max(height // 2, 1), max(width // 2, 1)
+        else:
+            height, width = int(np.ceil(height / step)), int(np.ceil(width / step))
     features = before
     if genotype.head != "pool":
         if height * width > 16:
@@ -93,6 +97,31 @@ def test_a_hand_made_genotype() -> None:
     assert SPACE.canonical(genotype).cells[0] == Cell.of({(0, 1): "lif_conv3x3", (0, 3): "skip", (1, 3): "lif_conv1x1"})
     # stem 3*16*9+32, cell 16*16*9+32 and 16*16+32, reduction 16*32*9+64, cell 32*32*9+64, readout 33*10
     assert SPACE.lower(genotype, (3, 32, 32), 10).parameter_count == 464 + 2336 + 288 + 4672 + 9280 + 330
+
+
+def test_between_stages_maps_are_halved_by_a_stride_or_by_a_mean() -> None:
+    plain, text = SPACE.parse("t2-b4-k3s1-4:003.00.0-8:001.00.0-pool"), "t2-b4-k3s1-avg-4:003.00.0-8:001.00.0-pool"
+    averaging = SPACE.parse(text)
+    assert str(averaging) == text
+    assert averaging == replace(plain, halving="avg")
+    strided, averaged = (SPACE.lower(genotype, (1, 7, 12), 10) for genotype in (plain, averaging))
+    assert strided["reduce2_conv"] == Conv2d(8, stride=(2, 2), weight_bits=4)
+    assert strided.shapes["reduce2_conv"] == (8, 4, 6)
+    assert averaged["reduce2_pool"] == AvgPool2d((2, 2), (2, 2))
+    assert averaged["reduce2_conv"] == Conv2d(8, weight_bits=4)
+    assert averaged.kinds["reduce2_pool"] is Kind.COUNTS
+    assert averaged.shapes["reduce2_pool"] == (4, 3, 6)
+    assert averaged.shapes["reduce2_conv"] == (8, 3, 6)
+    assert averaged.parameter_count == strided.parameter_count
+
+
+def test_one_stage_has_nothing_to_halve() -> None:
+    genotype = SPACE.parse("t2-b4-k3s1-avg-4:003.00.0-pool")
+    assert str(SPACE.canonical(genotype)) == "t2-b4-k3s1-4:003.00.0-pool"
+    assert SPACE.decode(SPACE.encode(genotype)) == SPACE.canonical(genotype)
+    narrow = EmbeddedSpace(halvings=("avg",))
+    assert {narrow.sample(np.random.default_rng(seed)).halving for seed in range(9)} == {"avg"}
+    assert narrow.decode(narrow.encode(narrow.smallest((1, 8, 8), 10))) == narrow.smallest((1, 8, 8), 10)
 
 
 def test_outer_layers_keep_eight_bits_and_the_rest_takes_the_genotypes() -> None:
@@ -175,5 +204,5 @@ def test_other_refusals() -> None:
 def test_genes_of_absent_stages_repeat_the_last_one() -> None:
     two = SPACE.parse("t4-b8-k3s1-16:30s.01.0-32:003.00.0-pool")
     genes = SPACE.encode(two)
-    genes[5] = 3  # four stages
+    genes[6] = 3  # four stages
     assert str(SPACE.decode(genes)) == "t4-b8-k3s1-16:30s.01.0-32:003.00.0-32:003.00.0-32:003.00.0-pool"

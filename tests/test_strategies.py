@@ -267,9 +267,9 @@ def test_genes_by_the_cell_they_write() -> None:
     assert gene_blocks(load_space("snasnet")) == ((6,), cells[0])
     assert gene_blocks(load_space("spikenas-bench")) == (cells[0],)
     blocks = gene_blocks(load_space("embedded"))
-    # timesteps, bits, kernel, stride, head, number of stages, and the width before each of four cells
-    assert blocks[0] == (0, 1, 2, 3, 4, 5, 6, 13, 20, 27)
-    assert blocks[1:] == tuple(tuple(range(start, start + 6)) for start in (7, 14, 21, 28))
+    # timesteps, bits, kernel, stride, head, halving, number of stages, and the width before each of four cells
+    assert blocks[0] == (0, 1, 2, 3, 4, 5, 6, 7, 14, 21, 28)
+    assert blocks[1:] == tuple(tuple(range(start, start + 6)) for start in (8, 15, 22, 29))
 
 
 # --- within a study ---------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_a_study_stopped_anywhere_goes_on_as_if_nothing_happened(tmp_path: Path,
 
 
 def test_exhaustive_refuses_a_space_without_end() -> None:
-    with pytest.raises(InputError, match=r"space 'embedded' has 4\.\de\+28 genotypes, .* at most 100000: allow fewer"):
+    with pytest.raises(InputError, match=r"space 'embedded' has 8\.\de\+28 genotypes, .* at most 100000: allow fewer"):
         make_strategy("exhaustive", load_space("embedded"), SETTINGS, seed=0)
     with pytest.raises(InputError, match=r"space 'spikenas' has \d+ genotypes"):
         make_strategy("exhaustive", load_space("spikenas"), SETTINGS, seed=0)

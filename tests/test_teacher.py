@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from spikenas.snn.train import TrainConfig, train
 from spikenas.space.space import load_space
 
 GENOTYPE = "t2-b8-k3s2-8:003.00.0-pool"
+IMAGES = 1000
 COMMAND = ["train", GENOTYPE, "--data", "digits", "--limit", "300", "--epochs", "3", "--teacher", "8", "--threads", "1"]
 
 
@@ -172,6 +174,27 @@ def test_a_teacher_that_does_not_belong(tmp_path: Path, capsys: pytest.CaptureFi
     assert error.startswith(f"spikenas: {file}: ")
     assert "remove it to train" in error
     assert main(["quantize", str(out), "--bits", "4"]) == 0  # which asks no teacher
+
+
+@pytest.mark.parametrize(
+    ("genotype", "seconds"), [("t2-b8-k3s1-4:001.00.0-pool", 4.9), ("t2-b4-k3s1-4:001.00.0-pool", 5.9)]
+)
+def test_an_epoch_of_the_pace_is_the_mean_of_all_kinds(
+    genotype: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of spikes ten seconds, on rates four, 15 and 85 of 100; at few bits ten more of spikes."""
+
+    def trained(
+        _: Graph, shown: Split, judged: Split, config: TrainConfig, *, stop_after: int, **__: object
+    ) -> SimpleNamespace:
+        whole = 10.0 if config.rate_coded == 0.0 else 4.0
+        return SimpleNamespace(curve=[SimpleNamespace(seconds=whole * len(shown) / IMAGES)] * stop_after)
+
+    data, space = load_dataset("digits"), load_space("embedded")
+    monkeypatch.setattr(train_stage, "train", trained)
+    monkeypatch.setattr(train_stage, "_seen", lambda _: IMAGES)
+    graph = space.lower(space.parse(genotype), data.input_shape, 10)
+    assert train_stage._epoch_seconds(graph, data, TrainConfig(rate_coded=0.85)) == pytest.approx(seconds)
 
 
 def test_minutes_are_shared_with_the_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

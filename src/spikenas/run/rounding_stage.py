@@ -13,7 +13,7 @@ from spikenas.run.decisions import why_rounding
 from spikenas.run.folder import RunFolder
 from spikenas.run.integer_predict import integer_accuracy
 from spikenas.run.quantization import CALIBRATION_IMAGES
-from spikenas.run.train_stage import TrainObserver
+from spikenas.run.train_stage import FINE_TUNING_SHARE, TrainObserver
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
 from spikenas.snn.precision import has_few_bits
@@ -24,8 +24,6 @@ from spikenas.snn.train_config import TrainConfig
 
 MOST_LOST = 0.01
 """of validation accuracy, up to which rounding is left alone"""
-FINE_TUNING_SHARE = 1 / 10
-"""of the epochs of the training before"""
 JUDGED_IMAGES = 2000
 
 

@@ -20,6 +20,7 @@ from spikenas.run.decisions import why_epoch
 from spikenas.run.folder import RunFolder
 from spikenas.run.training_store import begun_training, save_training
 from spikenas.snn.network import Network, to_model
+from spikenas.snn.precision import has_few_bits
 from spikenas.snn.teacher import NEURON, teacher_config, teacher_graph
 from spikenas.snn.torchrun import processes
 from spikenas.snn.train import BatchStats, EpochStats, TrainConfig, TrainState, train
@@ -113,8 +114,8 @@ def for_minutes(
 ) -> TrainConfig:
     """``training`` for as many epochs as this machine does in ``minutes``, at least one.
 
-    The minutes include those of a teacher of so many epochs. What was found is kept in the folder, so that a run which
-    goes on trains for as many, wherever it does.
+    The minutes include those of a teacher of so many epochs, and of training on with rounded weights. What was found is
+    kept in the folder, so that a run which goes on trains for as many, wherever it does.
     """
     if processes() > 1:
         raise TrainError(f"--minutes {minutes:g}: processes that train together need one number; give --epochs")
@@ -132,12 +133,16 @@ def for_minutes(
 
 
 def _epoch_seconds(graph: Graph, dataset: Dataset, training: TrainConfig, teacher: Model | None = None) -> float:
-    """What an epoch takes here on the mean, judged on few images by the second of each kind: the first one compiles."""
+    """What an epoch takes here on the mean, judged on few images by the second of each kind: the first one compiles.
+
+    Weights of few bits are trained on afterwards, rounded, in epochs like those of spikes.
+    """
     batch = training.batch_of(len(dataset.train))
     few = thin(dataset.train, max(PACE_IMAGES, 4 * batch), np.random.default_rng(0))
     judged = thin(dataset.val, JUDGED_IMAGES, np.random.default_rng(0))
     seconds, rates = 0.0, training.rate_coded if has_rates(graph) else 0.0
-    for share, epochs, rate_coded in ((1.0 - rates, 2, 0.0), (rates, 3, 0.7)):
+    spikes = 1.0 - rates + (FINE_TUNING_SHARE if has_few_bits(graph) else 0.0)
+    for share, epochs, rate_coded in ((spikes, 2, 0.0), (rates, 3, 0.7)):
         if share:
             config = replace(training, epochs=epochs, batch_size=batch, rate_coded=rate_coded)
             seconds += share * train(graph, few, judged, config, teacher=teacher, stop_after=2).curve[-1].seconds
@@ -149,6 +154,8 @@ def _seen(dataset: Dataset) -> float:
     return len(dataset.train) + FORWARD * len(dataset.val)
 
 
+FINE_TUNING_SHARE = 1 / 10
+"""of the epochs of a training, for which weights of few bits are trained on, rounded"""
 PACE_IMAGES, JUDGED_IMAGES = 3000, 100
 FORWARD = 1 / 3
 """of the time of a training step, what judging an image takes"""

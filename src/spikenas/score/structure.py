@@ -8,7 +8,7 @@ from math import log2, prod, sqrt
 from spikenas.graph import AvgPool2d, Conv2d, Graph, Kind, Lif, Linear, Shape
 
 RATE_WEIGHT, STEP_COST = 2, 1 / 16
-NOISE_FLOOR, ROUNDING = 0.1, 1.6
+NOISE_FLOOR, ROUNDING = 0.1, 0.8
 FREE_WORK = 2**26
 """weights applied in one inference that a laptop still trains thousands of images a second of"""
 WORK_WEIGHT, REACH_WEIGHT, DEPTH_WEIGHT = 1 / 2, 2, 2
@@ -110,18 +110,21 @@ def noise(graph: Graph) -> float:
     """Noise along the noisiest path from input to output.
 
     A layer of n neurons adds 1 / sqrt(n), the standard error of a mean over that many yes-or-no votes, where neurons
-    of one channel count by the root of their number: neighbours say much the same. A layer of b-bit weights that is
-    fed by spikes adds 1.6 / 2**b, twice the share of spikes behind it that rounding its weights flips (measured: .3%
-    at 8 bits, 1.2% at 6, 4.2% at 4, 14% at 2), because those errors repeat at every step.
+    of one channel count by the root of their number: neighbours say much the same. Read through a pooling alone, those
+    of a window vote together. A layer of b-bit weights that is
+    fed by spikes adds .8 / 4**b, which puts 4 bits a few tenths of a point and 2 bits three points below 8: so much is
+    lost when a network was trained on with its weights rounded.
     """
 
     def added(name: str) -> float:
         layer = graph[name]
         if isinstance(layer, Lif):
             channels, *sides = graph.shapes[name]
-            return 1 / sqrt(channels * sqrt(prod(sides)))
+            readers = [graph[edge.target] for edge in graph.consumers[name]]
+            voting = min(prod(reader.kernel_size) if isinstance(reader, AvgPool2d) else 1 for reader in readers)
+            return 1 / sqrt(voting * channels * sqrt(prod(sides)))
         if isinstance(layer, Conv2d | Linear) and _spiking(graph, name):
-            return ROUNDING * 0.5**layer.weight_bits
+            return ROUNDING * 0.25**layer.weight_bits
         return 0.0
 
     return _longest_path(graph, added)

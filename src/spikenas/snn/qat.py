@@ -37,10 +37,7 @@ from spikenas.snn.train_config import TrainConfig
 
 Floats = npt.NDArray[np.float64]
 FINE_TUNING_RATE = 6e-3
-# bfloat16 has fewer bits than the weights that it would have to hold apart
-FINE_TUNING = TrainConfig(
-    learning_rate=FINE_TUNING_RATE, weight_decay=0.0, rate_coded=0.0, precision="float32", device="cpu"
-)
+FINE_TUNING = TrainConfig(learning_rate=FINE_TUNING_RATE, weight_decay=0.0, rate_coded=0.0, device="cpu")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,8 @@ A stem convolution (its stride sets the map size, hence RAM), one to four stages
 in size from one to the next, and a head: global average pooling, or a spiking hidden layer. The text of a genotype
 reads in that order: ``t4-b8-k3s1-16:30s.01.0-32:003.00.0-pool`` is 4 timesteps, 8-bit weights, a 3x3 stem of stride
 1, a stage of 16 channels with the cell ``30s.01.0`` (letters: ``operations.CODES``), a stage of 32, pooling;
-``hidden64`` in place of ``pool`` is a hidden layer of 64 neurons.
+``hidden64`` in place of ``pool`` is a hidden layer of 64 neurons. With ``avg`` behind the stem maps are halved by an
+average pooling instead of a stride.
 """
 
 from __future__ import annotations
@@ -21,16 +22,30 @@ import numpy as np
 from spikenas.errors import GenotypeError
 from spikenas.graph import Graph, Shape
 from spikenas.space.cell_space import CellSpace
-from spikenas.space.embedded_network import POOL, EmbeddedGenotype, Stage, check_frames, lower_embedded
+from spikenas.space.embedded_network import (
+    HALVINGS,
+    POOL,
+    STRIDE,
+    EmbeddedGenotype,
+    Stage,
+    check_frames,
+    lower_embedded,
+)
 from spikenas.space.encoding import Encoded, Genes, checked_genes, fewest_parameters
 from spikenas.space.genotype import parse_cell
 from spikenas.space.operations import CODES, checked
 
 T = TypeVar("T", int, str)
 Ints = tuple[int, ...]
-Frame = tuple[Ints, Ints, Ints, Ints, tuple[str, ...]]
+Texts = tuple[str, ...]
+Frame = tuple[Ints, Ints, Ints, Ints, Texts, Texts]
 EXAMPLE = "t4-b8-k3s1-16:30s.01.0-32:003.00.0-pool"
-GENOTYPE = re.compile(r"t([1-9]\d*)-b([1-9]\d*)-k([1-9]\d*)s([1-9]\d*)((?:-[1-9]\d*:[^-:]+)+)-(pool|hidden[1-9]\d*)")
+GENOTYPE = re.compile(
+    r"t([1-9]\d*)-b([1-9]\d*)-k([1-9]\d*)s([1-9]\d*)(?:-(?P<halving>avg))?"
+    r"(?P<stages>(?:-[1-9]\d*:[^-:]+)+)-(?P<head>pool|hidden[1-9]\d*)"
+)
+HEAD_GENE, FRAME_GENES = 4, 7
+"""where the head's gene is, and how many there are before the stages'"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,8 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
     stem_kernels: tuple[int, ...] = (3, 5)
     stem_strides: tuple[int, ...] = (1, 2, 4)
     widths: tuple[int, ...] = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-    heads: tuple[str, ...] = (POOL, "hidden32", "hidden64", "hidden128", "hidden256")
+    heads: Texts = (POOL, "hidden32", "hidden64", "hidden128", "hidden256")
+    halvings: Texts = HALVINGS
     max_stages: int = 4
     frames: int | None = None
     name: str = "embedded"
@@ -61,19 +77,21 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
 
     def count(self) -> int:
         stage = len(self.widths) * self.cell_space.count()
-        frames = prod(len(choices) for choices in self._frame())
-        return frames * sum(prod([stage] * number) for number in range(1, self.max_stages + 1))
+        numbers = range(1, self.max_stages + 1)
+        return sum(prod([stage] * number) * prod(map(len, self._frame(number))) for number in numbers)
 
     def enumerate(self) -> Iterator[EmbeddedGenotype]:
-        """Every genotype, fewest stages first; there are about 4e28 unless the space was narrowed."""
+        """Every genotype, fewest stages first; there are about 9e28 unless the space was narrowed."""
         for stages in range(1, self.max_stages + 1):
             for chosen in self._stages(stages):
-                for steps, bits, kernel, stride, head in product(*self._frame()):
-                    yield EmbeddedGenotype(steps, bits, kernel, stride, chosen, head)
+                for steps, bits, kernel, stride, head, halving in product(*self._frame(stages)):
+                    yield EmbeddedGenotype(steps, bits, kernel, stride, chosen, head, halving)
 
     def bounds(self) -> Genes:
         stage = [len(self.widths), *map(len, self.cell_space.choices())]
-        return np.array([*map(len, self._frame()), self.max_stages, *stage * self.max_stages], dtype=np.int64)
+        return np.array(
+            [*map(len, self._frame(self.max_stages)), self.max_stages, *stage * self.max_stages], dtype=np.int64
+        )
 
     def encode(self, genotype: EmbeddedGenotype) -> Genes:
         g = genotype
@@ -83,6 +101,7 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
             _index("stem kernel", self.stem_kernels, g.stem_kernel),
             _index("stem stride", self.stem_strides, g.stem_stride),
             _index("head", self.heads, g.head),
+            _index("halving", self.halvings, g.halving),
             _index("number of stages", tuple(range(1, self.max_stages + 1)), len(g.stages)),
         ]
         # genes of stages beyond the last repeat it, so that a crossover that adds a stage adds a sensible one
@@ -93,7 +112,7 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
 
     def decode(self, genes: Genes) -> EmbeddedGenotype:
         values = checked_genes(genes, self.bounds())
-        steps, bits, kernel, stride, head, last, *rest = values
+        steps, bits, kernel, stride, head, halving, last, *rest = values
         size = len(rest) // self.max_stages
         parts = (rest[start : start + size] for start in range(0, size * (last + 1), size))
         stages = tuple(Stage(self.widths[part[0]], self.cell_space.decode(part[1:])) for part in parts)
@@ -104,22 +123,23 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
             self.stem_strides[stride],
             stages,
             self.heads[head],
+            self.halvings[halving if last else 0],
         )
 
     def sample(self, rng: np.random.Generator) -> EmbeddedGenotype:
         """A random genotype: the first width log-uniform, widths never shrinking, half of the heads pooling."""
         genes = rng.integers(0, self.bounds())
         if POOL in self.heads and rng.random() < 0.5:
-            genes[4] = self.heads.index(POOL)
-        size = (len(genes) - 6) // self.max_stages
-        for place in range(6 + size, len(genes), size):
+            genes[HEAD_GENE] = self.heads.index(POOL)
+        size = (len(genes) - FRAME_GENES) // self.max_stages
+        for place in range(FRAME_GENES + size, len(genes), size):
             genes[place] = min(genes[place - size] + rng.integers(0, 4), len(self.widths) - 1)
         return self.decode(genes)
 
     def canonical(self, genotype: EmbeddedGenotype) -> EmbeddedGenotype:
-        g = genotype
-        stages = tuple(Stage(stage.width, stage.cell.canonical) for stage in g.stages)
-        return EmbeddedGenotype(g.timesteps, g.weight_bits, g.stem_kernel, g.stem_stride, stages, g.head)
+        stages = tuple(Stage(stage.width, stage.cell.canonical) for stage in genotype.stages)
+        halving = genotype.halving if len(stages) > 1 else self.halvings[0]
+        return replace(genotype, stages=stages, halving=halving)
 
     def parse(self, text: str) -> EmbeddedGenotype:
         """Read a genotype as in the module's docstring. Raises GenotypeError."""
@@ -128,9 +148,9 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
             raise GenotypeError(f"{text!r} is no genotype of space '{self.name}': write one like {EXAMPLE}")
         steps, bits, kernel, stride = map(int, match.groups()[:4])
         try:
-            written = (part.split(":") for part in match[5].removeprefix("-").split("-"))
+            written = (part.split(":") for part in match["stages"].removeprefix("-").split("-"))
             stages = tuple(Stage(int(width), parse_cell(cell)) for width, cell in written)
-            genotype = EmbeddedGenotype(steps, bits, kernel, stride, stages, match[6])
+            genotype = EmbeddedGenotype(steps, bits, kernel, stride, stages, match["head"], match["halving"] or STRIDE)
             if self.frames in (None, steps):
                 self.encode(genotype)
         except GenotypeError as error:
@@ -148,14 +168,16 @@ class EmbeddedSpace(Encoded[EmbeddedGenotype]):
         """The genotype with the fewest parameters for this input, at the fewest bits, steps and map size."""
         frame = min(self.timesteps), min(self.weight_bits), min(self.stem_kernels), max(self.stem_strides)
         candidates = (
-            EmbeddedGenotype(*frame, (Stage(min(self.widths), cell),), head)
+            EmbeddedGenotype(*frame, (Stage(min(self.widths), cell),), head, self.halvings[0])
             for cell in self.cell_space.sparsest()
             for head in self.heads
         )
         return fewest_parameters(self, candidates, input_shape, classes)
 
-    def _frame(self) -> Frame:
-        return self.timesteps, self.weight_bits, self.stem_kernels, self.stem_strides, self.heads
+    def _frame(self, stages: int) -> Frame:
+        """The choices of everything but so many stages; between one stage and nothing there is nothing to halve."""
+        halvings = self.halvings if stages > 1 else self.halvings[:1]
+        return self.timesteps, self.weight_bits, self.stem_kernels, self.stem_strides, self.heads, halvings
 
     def _stages(self, stages: int) -> Iterator[tuple[Stage, ...]]:
         if stages == 0:

@@ -31,6 +31,8 @@ OUTER_BITS = 8
 SMALL_MAP = 4 * 4
 """a hidden layer reads maps of at most this size whole, larger ones through a 2x2 pooling"""
 POOL = "pool"
+HALVINGS = STRIDE, AVERAGE = ("", "avg")
+"""how a map is halved between stages: by the stride of a convolution, or by an average pooling in front of one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class EmbeddedGenotype:
     stages: tuple[Stage, ...]
     head: str = POOL
     """``pool``, or ``hiddenN`` for a hidden layer of N neurons"""
+    halving: str = STRIDE
+    """one of HALVINGS"""
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -71,15 +75,18 @@ class EmbeddedGenotype:
 
     def __str__(self) -> str:
         stem = f"k{self.stem_kernel}s{self.stem_stride}"
-        return "-".join((f"t{self.timesteps}", f"b{self.weight_bits}", stem, *map(str, self.stages), self.head))
+        halving = (self.halving,) if self.halving else ()
+        return "-".join(
+            (f"t{self.timesteps}", f"b{self.weight_bits}", stem, *halving, *map(str, self.stages), self.head)
+        )
 
 
 def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int) -> Graph:
-    """The network: stem, stages joined by Lif, 3x3 convolution of stride 2 and BatchNorm, head.
+    """The network: stem, stages joined by Lif, 3x3 convolution and BatchNorm, head.
 
-    Padding keeps every map at least 1x1, so any image fits; on samples of height 1 windows have one row. Raises
-    GenotypeError when a cell has no path, the input is no image, or has another number of frames than the genotype has
-    timesteps.
+    Between stages the convolution has a stride of 2, or reads means of 2x2 spikes. Every map is at least 1x1, so any
+    image fits; on samples of height 1 windows have one row. Raises GenotypeError when a cell has no path, the input is
+    no image, or has another number of frames than the genotype has timesteps.
     """
     layer = input_of(input_shape)
     check_frames(genotype, frames_of(input_shape))
@@ -89,11 +96,17 @@ def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int)
     stem = Conv2d(g.stages[0].width, kernel, stride, padding, weight_bits=OUTER_BITS)
     image = add(layer, name="image")
     value = add(BatchNorm2d(), add(stem, image, name="stem_conv"), name="stem_bn")
+    size = _shrunk(input_shape[-2:], g.stem_stride)
     for number, stage in enumerate(g.stages, start=1):
         if number > 1:
-            halve = Conv2d(stage.width, stride=(2, 2), weight_bits=g.weight_bits)
-            conv = add(halve, sharing.add(LIF, value), name=f"reduce{number}_conv")
-            value = add(BatchNorm2d(), conv, name=f"reduce{number}_bn")
+            spikes, name = sharing.add(LIF, value), f"reduce{number}"
+            if g.halving == AVERAGE:
+                window, conv = (min(2, size[0]), min(2, size[1])), Conv2d(stage.width, weight_bits=g.weight_bits)
+                size = size[0] // window[0], size[1] // window[1]
+                spikes = spikes if window == (1, 1) else add(AvgPool2d(window, window), spikes, name=f"{name}_pool")
+            else:
+                size, conv = _shrunk(size, 2), Conv2d(stage.width, stride=(2, 2), weight_bits=g.weight_bits)
+            value = add(BatchNorm2d(), add(conv, spikes, name=f"{name}_conv"), name=f"{name}_bn")
         value = lower_cell(
             sharing,
             stage.cell,
@@ -103,7 +116,7 @@ def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int)
             lif=LIF,
             weight_bits=g.weight_bits,
         )
-    features = _head(sharing, sharing.add(LIF, value), genotype, _map_size(genotype, input_shape))
+    features = _head(sharing, sharing.add(LIF, value), genotype, size)
     logits = add(Linear(classes, weight_bits=OUTER_BITS), features, name="readout")
     add(Output(), add(Mean(), logits, name="mean"), name="out")
     return without_idle_rows(sharing.builder.build(g.timesteps))
@@ -133,10 +146,7 @@ def _head(sharing: Sharing, spikes: str, genotype: EmbeddedGenotype, size: tuple
     return sharing.add(LIF, add(hidden, flat, name="hidden"))
 
 
-def _map_size(genotype: EmbeddedGenotype, input_shape: Shape) -> tuple[int, int]:
-    """(height, width) of the last stage; a window of odd size k, padded by k // 2, gives ceil(size / stride)."""
-    shrink = (genotype.stem_stride, *[2] * (len(genotype.stages) - 1))
-    height, width = input_shape[-2], input_shape[-1]
-    for stride in shrink:
-        height, width = -(-height // stride), -(-width // stride)
-    return height, width
+def _shrunk(size: tuple[int, ...], stride: int) -> tuple[int, int]:
+    """(height, width) behind a window of odd size k, padded by k // 2: ceil(size / stride)."""
+    height, width = size
+    return -(-height // stride), -(-width // stride)
