@@ -338,8 +338,7 @@ def test_eight_bits_follow_the_float_network(seed: int) -> None:
     graph = at_bits(random_graph(seed), 8)
     float_model = random_model(graph, seed)
     flips = flips_by_node(float_model, quantize(float_model), random_images(graph, 6, seed))
-    # one layer may be unlucky: a few dozen neurons, or a channel whose current never changes and meets its threshold
-    assert [name for name, share in flips.items() if share > 0.15][1:] == []
+    assert max(flips.values()) < 0.15  # one layer of a few dozen neurons may be unlucky
     assert np.mean(list(flips.values())) < 0.06
 
 

@@ -111,9 +111,9 @@ def noise(graph: Graph) -> float:
 
     A layer of n neurons adds 1 / sqrt(n), the standard error of a mean over that many yes-or-no votes, where neurons
     of one channel count by the root of their number: neighbours say much the same. Read through a pooling alone, those
-    of a window vote together. A layer of b-bit weights that is
-    fed by spikes adds .8 / 4**b, which puts 4 bits a few tenths of a point and 2 bits three points below 8: so much is
-    lost when a network was trained on with its weights rounded.
+    of a window vote together. A layer of b-bit weights that is fed by spikes adds .8 / 4**b, which puts 4 bits a few
+    tenths of a point and 2 bits three points below 8: so much is lost when a network was trained on with its weights
+    rounded.
     """
 
     def added(name: str) -> float:

@@ -99,14 +99,15 @@ def lower_embedded(genotype: EmbeddedGenotype, input_shape: Shape, classes: int)
     size = _shrunk(input_shape[-2:], g.stem_stride)
     for number, stage in enumerate(g.stages, start=1):
         if number > 1:
-            spikes, name = sharing.add(LIF, value), f"reduce{number}"
+            spikes, step = sharing.add(LIF, value), (2, 2)
             if g.halving == AVERAGE:
-                window, conv = (min(2, size[0]), min(2, size[1])), Conv2d(stage.width, weight_bits=g.weight_bits)
+                window, step = _two_by_two(size), (1, 1)
+                spikes = _pooled(sharing, spikes, window, f"reduce{number}_pool")
                 size = size[0] // window[0], size[1] // window[1]
-                spikes = spikes if window == (1, 1) else add(AvgPool2d(window, window), spikes, name=f"{name}_pool")
             else:
-                size, conv = _shrunk(size, 2), Conv2d(stage.width, stride=(2, 2), weight_bits=g.weight_bits)
-            value = add(BatchNorm2d(), add(conv, spikes, name=f"{name}_conv"), name=f"{name}_bn")
+                size = _shrunk(size, 2)
+            halve = Conv2d(stage.width, stride=step, weight_bits=g.weight_bits)
+            value = add(BatchNorm2d(), add(halve, spikes, name=f"reduce{number}_conv"), name=f"reduce{number}_bn")
         value = lower_cell(
             sharing,
             stage.cell,
@@ -136,14 +137,23 @@ def _head(sharing: Sharing, spikes: str, genotype: EmbeddedGenotype, size: tuple
     add = sharing.builder.add
     height, width = size
     if genotype.hidden is None:
-        pooled = spikes if size == (1, 1) else add(AvgPool2d(size, size), spikes, name="head_pool")
-        return add(Flatten(), pooled, name="flat")
+        return add(Flatten(), _pooled(sharing, spikes, size, "head_pool"), name="flat")
     if height * width > SMALL_MAP:
-        window = min(2, height), min(2, width)
-        spikes = add(AvgPool2d(window, window), spikes, name="head_pool")
+        spikes = _pooled(sharing, spikes, _two_by_two(size), "head_pool")
     flat = add(Flatten(), spikes, name="flat")
     hidden = Linear(genotype.hidden, bias=False, weight_bits=genotype.weight_bits)
     return sharing.add(LIF, add(hidden, flat, name="hidden"))
+
+
+def _pooled(sharing: Sharing, spikes: str, window: tuple[int, int], name: str) -> str:
+    """The means of ``spikes`` over windows side by side; over one pixel they are the spikes."""
+    return spikes if window == (1, 1) else sharing.builder.add(AvgPool2d(window, window), spikes, name=name)
+
+
+def _two_by_two(size: tuple[int, int]) -> tuple[int, int]:
+    """A window of 2x2 pixels, as far as the map has so many."""
+    height, width = size
+    return min(2, height), min(2, width)
 
 
 def _shrunk(size: tuple[int, ...], stride: int) -> tuple[int, int]:
