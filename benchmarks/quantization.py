@@ -53,7 +53,7 @@ def main() -> None:
     folder = read_run(arguments.run)
     told = folder.settings
     dataset = load_dataset(told["data"], seed=told["seed"], limit=told["limit"])
-    model = load_model(folder.model)
+    model = load_model(folder.trained)
     print(f"{told['data']}, {len(dataset.test):,} test images, {model.graph.parameter_count:,} parameters\n")
     flip_table(model, dataset, told["target"], arguments.flips)
     accuracy_table(model, dataset, told["target"], arguments.qat, arguments.seed)

@@ -196,6 +196,7 @@ def test_on_rates_validation_is_of_rates_and_the_end_of_spikes(average: float) -
     started.one_epoch(None)
     twin = Network(replace(graph, timesteps=1), rate_steps=4)
     twin.operators = started.judged.operators
+    assert evaluate(twin, noise(20)).loss == evaluate(started.judged.on_rates(), noise(20)).loss
     assert rates.val_loss == pytest.approx(evaluate(twin, noise(20)).loss)
     assert rates.val_loss != pytest.approx(evaluate(started.judged, noise(20)).loss)
     started.one_epoch(None)
@@ -205,7 +206,7 @@ def test_on_rates_validation_is_of_rates_and_the_end_of_spikes(average: float) -
 def test_no_rates_where_they_cannot_stand_for_spikes() -> None:
     several, config = replace(plain_graph(), timesteps=3), TrainConfig(epochs=10, rate_coded=0.85)
     assert rate_epochs(several, config) == 8
-    assert rate_epochs(several, replace(config, rate_coded=1.0)) == 9
+    assert rate_epochs(several, replace(config, rate_coded=1.0)) == 10
     assert rate_epochs(replace(several, timesteps=1), config) == 0
     frames = chain(Input((1, 8, 8), static=False), *(node.layer for node in several.nodes[1:]), timesteps=3)
     assert rate_epochs(frames, config) == 0
@@ -329,6 +330,9 @@ def test_synops_equal_those_of_spikingjelly(finished: Path) -> None:
         network.steps(images, lambda name, value: None)
     ours = count_operations(network, split, batch_size=7)
     assert sum(ours.synops.values()) == counter.get_total() > 10_000
+    judged = evaluate(network, split)  # of the fused neurons, which show no spikes
+    assert (ours.evaluation.spike_counts, ours.evaluation.accuracy) == (judged.spike_counts, judged.accuracy)
+    assert ours.evaluation.loss == pytest.approx(judged.loss)
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------
@@ -471,3 +475,12 @@ def test_a_candidate_of_few_bits_is_judged_with_rounded_weights_and_goes_on_with
         assert np.array_equal(found.model.weights[name], array), name
     tuned = fine_tune(plain.model, data.train, data.val, replace(qat_config(1, seed=0), threads=1)).model
     assert found.accuracy == evaluate(from_model(tuned), data.val).accuracy != plain.best.val_accuracy
+
+    on_rates = ShortTrainer(data.train, data.val, TrainConfig(threads=1, rate_coded=1.0))
+    raced = on_rates(graph, None, epochs=3, seed=0)
+    assert [row["on_rates"] for row in raced.curve] == [True] * 3
+    rounding = replace(qat_config(1, seed=0), threads=1, rate_coded=1.0)
+    tuned = fine_tune(raced.model, data.train, data.val, rounding).model
+    judged = evaluate(from_model(tuned).on_rates(), data.val)
+    assert (raced.accuracy, raced.spike_rates) == (judged.accuracy, judged.spike_rates)
+    assert raced.accuracy != evaluate(from_model(tuned), data.val).accuracy

@@ -109,7 +109,7 @@ class RunProgress:
             self._draw(done, total, what, "")
 
     def rung(self, name: str, done: int, images: int) -> None:
-        """A rung of a verification: a bar, or a line at its beginning."""
+        """So many images of a verification or an evaluation: a bar, or a line at its beginning."""
         if not done and not self.console.is_terminal:
             self.message(f"{name}: {images:,} to do")
         elif not done or self._due():

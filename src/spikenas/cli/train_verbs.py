@@ -69,7 +69,8 @@ def train(
     temporal_loss: Annotated[float, typer.Option("--temporal-loss", **SHARE, help="Weight of TET's loss.")] = 0.0,
     learn_decay: Annotated[bool, typer.Option("--learn-decay", help="Learn the neurons' leaks (PLIF).")] = False,
     rate_coded: Annotated[
-        float, typer.Option("--rate-coded", **SHARE, help="Share of the epochs, the first, on rates instead of spikes.")
+        float,
+        typer.Option("--rate-coded", min=0.0, max=0.99, help="Share of the epochs, the first, on rates, not spikes."),
     ] = 0.85,
     average: Annotated[float, typer.Option("--average", help="Decay of averaged weights, such as 0.999.")] = 0.0,
     patience: Annotated[int, typer.Option("--patience", help="Stop after so many epochs without progress.")] = 0,
@@ -137,7 +138,7 @@ def evaluate(
     from spikenas.run.evaluation import evaluate_run
 
     with RunProgress() as progress:
-        found = evaluate_run(run, data, split, progress.message)
+        found = evaluate_run(run, data, split, progress.message, progress.rung)
     if as_json:
         return print_json(found)
     _print_evaluation(found)

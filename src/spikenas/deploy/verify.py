@@ -1,7 +1,7 @@
 """The ladder of proof: numpy reference, the C on this computer, the linked image on an emulated chip, QEMU.
 
-Every rung must give the same bits: all logits of all images, and on the host and the emulated chip every stored spike
-and current of every layer and timestep. QEMU, where it is installed, is a second opinion on the chip.
+Every rung must give the same bits: all logits of all images, and on the emulated chip every stored spike and current of
+every layer and timestep. QEMU, where it is installed, is a second opinion on the chip.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spikenas.cost.target import Target
 from spikenas.deploy.c_writer import write_firmware
 from spikenas.deploy.certificate import Certificate
 from spikenas.deploy.compare import Difference
-from spikenas.deploy.ladder import ChipRung, HostRung, Ladder, Progress, QemuRung, silent
+from spikenas.deploy.ladder import Answers, ChipRung, HostRung, Ladder, Progress, QemuRung, of_reference, silent
 from spikenas.deploy.toolchain import COMPILERS, Image, build_image, compiler_command, core_of
 from spikenas.errors import InputError, MissingTool, TargetError
 from spikenas.graph import Lif
@@ -40,13 +40,15 @@ def verify(
     compilers: Sequence[str] | None = None,
     schedule: Schedule | None = None,
     kernels: Kernels | None = None,
+    answers: Answers = of_reference,
     progress: Progress = silent,
 ) -> Certificate:
     """Climb the ladder with ``images`` (uint8, as the reference takes them); ``count`` of them on the emulated chip.
 
     ``flash_bytes``, ``ram_bytes``: budgets for the linker, by default all that the target has. ``compilers``: by
     default the one of spikenas[mcu], and GCC where it is installed; their images must agree. ``kernels``: by default
-    the fast ones if the linker finds room for them, else the compact ones. ``progress`` is told of every rung.
+    the fast ones if the linker finds room for them, else the compact ones. ``answers``: what the host library is held
+    against beyond the images of the chip, whose answers are the reference's. ``progress`` is told of every rung.
     Raises TargetError when the image does not fit or faults, MissingTool, QuantizeError.
     """
     if not len(images):
@@ -59,7 +61,7 @@ def verify(
         plan, built = _build(model, folder, target, (flash_bytes, ram_bytes), chosen, schedule, kernels)
         shown = images[:count]
         ladder = Ladder(model, plan, target, shown, run(model, shown), progress)
-        host = ladder.host(images)
+        host = ladder.host(images, answers)
         chips: list[ChipRung] = []
         for release, probed in built:
             if _first(host, *chips) is None:

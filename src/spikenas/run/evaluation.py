@@ -12,11 +12,11 @@ from spikenas.cost.cost import Cost, estimate
 from spikenas.cost.target import TARGETS, load_target
 from spikenas.data.datasets import dataset_of
 from spikenas.data.split import Labels, Split
+from spikenas.deploy.ladder import Progress, silent
 from spikenas.errors import InputError
 from spikenas.run.artifacts import load_integer_model, load_model, read_json
 from spikenas.run.folder import read_run
 from spikenas.run.integer_predict import predict_integers
-from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
 from spikenas.snn.operations_count import count_operations
 
@@ -69,9 +69,17 @@ class RunEvaluation:
 
 
 def evaluate_run(
-    path: Path, data: str | None = None, split: str = "test", progress: Callable[[str], None] | None = None
+    path: Path,
+    data: str | None = None,
+    split: str = "test",
+    message: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> RunEvaluation:
-    """Judge the run in ``path``, by default on its own data. Raises RunError, ModelError, DatasetError, InputError."""
+    """Judge the run in ``path``, by default on its own data.
+
+    ``message`` is told of data being read, ``progress`` how many images are done. Raises RunError, ModelError,
+    DatasetError, InputError.
+    """
     if split not in SPLITS:
         raise InputError(f"split '{split}' is unknown: choose from {', '.join(SPLITS)}")
     folder = read_run(path)
@@ -80,15 +88,19 @@ def evaluate_run(
     source = data or settings.get("data")
     if source is None:
         raise InputError(f"{path}: was not made with a dataset; give --data")
-    dataset = dataset_of({**settings, "data": source, "limit": None}, progress=progress)
+    dataset = dataset_of({**settings, "data": source, "limit": None}, progress=message)
     images: Split = {"train": dataset.train, "val": dataset.val, "test": dataset.test}[split]
     classes = model.graph.shapes[model.graph.output][0]
     if dataset.classes != classes:
         raise InputError(
             f"{source} has {dataset.classes} classes, the network {classes}: give the data it was made for"
         )
-    network = from_model(model)
-    judged, counted = evaluate(network, images), count_operations(network, images)
+    progress("float network", 0, len(images))
+    counted = count_operations(
+        from_model(model), images, on_batch=lambda done: progress("float network", done, len(images))
+    )
+    judged = counted.evaluation
+    progress("integer network", 0, len(images))
     answers = predict_integers(integer, images.images).argmax(axis=1)
     targets = TARGETS if (own := settings.get("target")) is None else {**TARGETS, own: load_target(own)}
     costs = {

@@ -16,16 +16,18 @@ from spikenas.snn.network import from_model
 from spikenas.snn.precision import has_few_bits
 from spikenas.snn.qat import fine_tune, qat_config
 from spikenas.snn.train import TrainConfig, train
+from spikenas.snn.training_run import has_rates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShortTrainer:
     """Trains candidates on ``train_split`` under ``config``, whose epochs and seed each call replaces.
 
-    A network of few bits is judged after one more epoch with its weights rounded, as it would be used.
+    Where ``config`` trains on rates to the end, a network is judged on them, too. A network of few bits is judged after
+    one more epoch with its weights rounded, as it would be used.
 
-    ``most_work``: weights applied in an epoch at most, so that one shows fewer images to a network of more
-    :func:`work`; None shows everyone all images.
+    ``most_work``: weights applied in an epoch at most, so that one shows fewer images to a network that has more in an
+    epoch of the training that is to follow; None shows everyone all images.
     """
 
     train_split: Split
@@ -39,9 +41,11 @@ class ShortTrainer:
         result = train(graph, shown, self.val_split, config, start=start)
         used = result.model
         if has_few_bits(graph):
-            tuning = replace(qat_config(1, seed=seed), batch_size=config.batch_size, threads=config.threads)
-            used = fine_tune(used, shown, self.val_split, tuning).model
-        judged = evaluate(from_model(used), self.val_split)
+            same = {name: getattr(config, name) for name in ("batch_size", "threads", "rate_coded")}
+            used = fine_tune(used, shown, self.val_split, replace(qat_config(1, seed=seed), **same)).model
+        network = from_model(used)
+        on_rates = result.curve[-1].on_rates
+        judged = evaluate(network.on_rates() if on_rates else network, self.val_split)
         curve = tuple(asdict(stats) for stats in result.curve)
         return Training(result.model, judged.accuracy, curve, judged.spike_rates)
 
@@ -49,8 +53,14 @@ class ShortTrainer:
         """The images of an epoch, the same in every training of ``graph``."""
         if self.most_work is None:
             return self.train_split
-        images = max(IMAGES_LEAST, round(self.most_work / work(graph)))
+        images = max(IMAGES_LEAST, round(self.most_work / _work_of_training(graph)))
         return thin(self.train_split, images, np.random.default_rng(self.config.seed))
+
+
+def _work_of_training(graph: Graph) -> float:
+    """:func:`work` of an image in the training of the network that is chosen, on rates and of spikes, on the mean."""
+    rates = TrainConfig().rate_coded if has_rates(graph) else 0.0
+    return rates * work(replace(graph, timesteps=1)) + (1 - rates) * work(graph)
 
 
 IMAGES_LEAST = 1000

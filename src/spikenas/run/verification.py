@@ -11,6 +11,7 @@ from spikenas.deploy.ladder import Progress, silent
 from spikenas.deploy.verify import verify
 from spikenas.run.artifacts import load_integer_model, plain, write_json
 from spikenas.run.folder import read_run
+from spikenas.snn.integer_network import predict
 
 IMAGES = 100
 
@@ -27,7 +28,9 @@ def verify_run(
 ) -> tuple[Certificate, Path]:
     """The certificate of the run in ``path`` and its file; target and budgets for the linker are by default the run's.
 
-    ``images`` of the test set run on the emulated chip; ``setting``: of `spikenas quantize`, instead of the run's own.
+    ``images`` of the test set run on the emulated chip and are held against the reference, the host library's answers
+    to all others against torch's, which tests hold against the reference; ``setting``: of `spikenas quantize`, instead
+    of the run's own.
     Raises TargetError when the image does not fit, RunError for a setting that is not there, MissingTool.
     """
     folder = read_run(path)
@@ -42,6 +45,7 @@ def verify_run(
         flash_bytes=flash_bytes or settings["flash_bytes"],
         ram_bytes=ram_bytes or settings["ram_bytes"],
         count=images,
+        answers=predict,
         progress=progress,
     )
     proof = file.parent / f"certificate-{Path(device.name).stem}.json"

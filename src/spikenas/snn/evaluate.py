@@ -59,12 +59,17 @@ def _evaluate(network: Network, split: Split, batch_size: int) -> Evaluation:
         batch_logits, batch_counts = network.forward_with_counts(normalize(pixels))
         logits.append(batch_logits.float().cpu())
         counts = {name: counts.get(name, 0) + count for name, count in batch_counts.items()}
-    labels, outputs = torch.from_numpy(split.labels), torch.cat(logits)
-    predictions = outputs.argmax(1)
-    sites = {name: count * network.graph.inference_steps * len(split) for name, count in neurons(network.graph).items()}
+    return evaluation_of(network.graph, split, torch.cat(logits), counts)
+
+
+def evaluation_of(graph: Graph, split: Split, logits: torch.Tensor, counts: Mapping[str, int]) -> Evaluation:
+    """The figures of ``logits`` [N, classes] on the CPU and the ``counts`` of all spikes by Lif."""
+    labels = torch.from_numpy(split.labels)
+    predictions = logits.argmax(1)
+    sites = {name: count * graph.inference_steps * len(split) for name, count in neurons(graph).items()}
     return Evaluation(
         accuracy=float((predictions == labels).double().mean()),
-        loss=float(functional.cross_entropy(outputs, labels)),
+        loss=float(functional.cross_entropy(logits, labels)),
         predictions=predictions.numpy(),
         spike_rate=sum(counts.values()) / max(1, sum(sites.values())),
         spike_rates={name: counts[name] / sites[name] for name in counts},

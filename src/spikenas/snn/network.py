@@ -14,9 +14,10 @@ as fast as the other one.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from math import prod, sqrt
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,13 @@ class Network(nn.Module):
     def operator(self, name: str) -> Any:
         """The module of a node that has one."""
         return self.operators[self._keys[name]]
+
+    def on_rates(self) -> Self:
+        """The same network, of the same modules, whose neurons exchange rates (:mod:`spikenas.snn.training_run`)."""
+        twin = copy(self)
+        twin.graph, twin.rate_steps = replace(self.graph, timesteps=1), self.graph.timesteps
+        twin.execution = Execution(twin.graph)
+        return twin
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes], the mean over time."""

@@ -1,4 +1,7 @@
-"""Exact numbers of spikes and of the additions that they cause, counted on images instead of estimated from rates."""
+"""Exact numbers of spikes and of the additions that they cause, counted on images instead of estimated from rates.
+
+The same pass over the images tells how good the network is.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,24 @@ from torch.nn import functional
 
 from spikenas.data.split import Split
 from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Kind, Lif, Linear
-from spikenas.snn.evaluate import BATCH_SIZE, check_split
+from spikenas.snn.evaluate import BATCH_SIZE, Evaluation, check_split, evaluation_of
 from spikenas.snn.network import Network, normalize
 
 
 @dataclass(frozen=True, slots=True)
 class OperationsCount:
-    """Over all images: ``spikes`` by Lif node, ``synops`` by the Conv2d or Linear that makes the additions."""
+    """Over all images: ``spikes`` by Lif node, ``synops`` by the Conv2d or Linear that makes the additions; and the
+    ``evaluation`` that :func:`spikenas.snn.evaluate.evaluate` gives."""
 
     spikes: dict[str, int]
     synops: dict[str, int]
+    evaluation: Evaluation
 
 
 def count_operations(
     network: Network, split: Split, *, batch_size: int = BATCH_SIZE, on_batch: Callable[[int], None] | None = None
 ) -> OperationsCount:
-    """Run ``network`` in evaluation mode over ``split`` and count.
+    """Run ``network`` in evaluation mode over ``split``, and count.
 
     A spike at the border of a map reaches fewer outputs than one in its middle, and a pooled spike is added by every
     window that it lies in. ``on_batch`` is told how many images are done. Raises TrainError for images of another kind.
@@ -35,21 +40,23 @@ def count_operations(
     graph, training = network.graph, network.training
     lifs = [node.name for node in graph.nodes if isinstance(node.layer, Lif)]
     maps = {name: torch.zeros(graph.timesteps, *graph.shapes[name], dtype=torch.float64) for name in lifs}
+    logits: list[Tensor] = []
     network.eval()
     try:
         with torch.no_grad():
             for start in range(0, len(split), batch_size):
-                _add_spikes(network, torch.from_numpy(split.images[start : start + batch_size]), maps)
+                pixels = torch.from_numpy(split.images[start : start + batch_size])
+                logits.append(_add_spikes(network, pixels, maps).float().cpu())
                 if on_batch is not None:
                     on_batch(min(start + batch_size, len(split)))
     finally:
         network.train(training)
     spikes = {name: int(found.sum()) for name, found in maps.items()}
-    return OperationsCount(spikes, _synops(graph, maps))
+    return OperationsCount(spikes, _synops(graph, maps), evaluation_of(graph, split, torch.cat(logits), spikes))
 
 
-def _add_spikes(network: Network, pixels: Tensor, maps: dict[str, Tensor]) -> None:
-    """Add each Lif's spikes on a batch, [T, C, H, W] or [T, C], to its map."""
+def _add_spikes(network: Network, pixels: Tensor, maps: dict[str, Tensor]) -> Tensor:
+    """The logits of a batch; each Lif's spikes on it, [T, C, H, W] or [T, C], are added to its map."""
     steps = dict.fromkeys(maps, 0)
 
     def watch(name: str, value: Tensor) -> None:
@@ -57,7 +64,7 @@ def _add_spikes(network: Network, pixels: Tensor, maps: dict[str, Tensor]) -> No
             maps[name][steps[name] : steps[name] + len(value)] += value.sum(1, dtype=torch.float64)
             steps[name] += len(value)
 
-    network.steps(normalize(pixels.to(next(network.parameters()).device)), watch)
+    return network.steps(normalize(pixels.to(next(network.parameters()).device)), watch).mean(0)
 
 
 def _synops(graph: Graph, maps: dict[str, Tensor]) -> dict[str, int]:

@@ -50,8 +50,9 @@ def has_rates(graph: Graph) -> bool:
 
 
 def rate_epochs(graph: Graph, config: TrainConfig) -> int:
-    """How many epochs, the first, are of rates: never all, since a network is to get used to spikes."""
-    return min(int(config.rate_coded * config.epochs), config.epochs - 1) if has_rates(graph) else 0
+    """How many epochs, the first, are of rates: all only where a share of 1 says so, since a network is to get used to
+    spikes."""
+    return int(config.rate_coded * config.epochs) if has_rates(graph) else 0
 
 
 class Unsound(Exception):
@@ -79,7 +80,7 @@ class TrainingRun:
             load_weights(self.network, start)
         self.network.to(self.device)
         self.rate_epochs = rate_epochs(graph, config)
-        self.rate_coded, self.step = self._rate_coded(self.network), Stepper(self.network)
+        self.rate_coded, self.step = self._twin(self.network), Stepper(self.network)
         self.stepper = self.workers.wrap(self.step, self.device)
         self.batches = math.ceil(len(train_split) / config.batch_of(len(train_split)))
         self.optimizer = OPTIMIZERS[config.optimizer](parameter_groups(self.network, config, self.batches))
@@ -92,7 +93,7 @@ class TrainingRun:
         self.neurons = neurons(graph)
         self.average = _copied(self.network) if config.average else None
         self.judged = self._new_network(self.network.graph).to(self.device) if config.average else self.network
-        self.judged_on_rates = self._rate_coded(self.judged)
+        self.judged_on_rates = self._twin(self.judged)
         self.best = _arrays(self.network)
         self.curve: tuple[EpochStats, ...] = ()
         self.rate_scale = 1.0
@@ -236,25 +237,13 @@ class TrainingRun:
         for name, tensor in state_tensors(self.network).items():
             self.average[name].lerp_(tensor, 1.0 - decay)
 
-    def _new_network(self, graph: Graph, rate_steps: int = 0) -> Network:
+    def _new_network(self, graph: Graph) -> Network:
         c = self.config
-        return self.build(
-            graph,
-            neuron=c.neuron,
-            dropout=c.dropout,
-            learn_decay=c.learn_decay,
-            rate_steps=rate_steps,
-            seed=c.seed,
-        )
+        return self.build(graph, neuron=c.neuron, dropout=c.dropout, learn_decay=c.learn_decay, seed=c.seed)
 
-    def _rate_coded(self, network: Network) -> Network:
-        """The same network, of the same modules, whose neurons exchange rates."""
-        graph = network.graph
-        if not self.rate_epochs:
-            return network
-        twin = self._new_network(replace(graph, timesteps=1), graph.timesteps)
-        twin.operators, twin.generator = network.operators, network.generator
-        return twin
+    def _twin(self, network: Network) -> Network:
+        """What stands for ``network`` in the epochs on rates, where there are any."""
+        return network.on_rates() if self.rate_epochs else network
 
     # --- out and in again ---------------------------------------------------------------------------------
 
