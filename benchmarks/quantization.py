@@ -22,8 +22,10 @@ from spikenas.model import Model
 from spikenas.run.artifacts import load_model
 from spikenas.run.folder import read_run
 from spikenas.run.quantization import Quantized, QuantizeSettings, quantize_model
+from spikenas.snn.evaluate import evaluate
 from spikenas.snn.flips import flipped_spikes
 from spikenas.snn.learning_curve import BatchStats, EpochStats
+from spikenas.snn.network import from_model
 from spikenas.snn.precision import bits_of_list, model_with_bits
 from spikenas.snn.quantize import quantize
 
@@ -89,16 +91,17 @@ def accuracy_table(model: Model, dataset: Dataset, target: str, epochs: int, see
     print("| --- | --- | --- | --- | --- | --- | --- |")
     found: dict[str, Quantized] = {}
     curves: dict[str, list[float]] = {}
+    plain = evaluate(from_model(model), dataset.test).accuracy
     for name, settings in rows:
         if name.endswith("QAT") and not epochs:
             continue
-        found[name] = _row(name, model, dataset, settings, found, curves)
+        found[name] = _row(name, model, dataset, settings, plain, found, curves)
     mixed = replace(base, flash_bytes=found["4 bits"].flash_bytes)
     for name, settings in (("mixed", mixed), ("mixed, QAT", replace(mixed, qat_epochs=epochs))):
         if name.endswith("QAT") and not epochs:
             continue
         name = f"{name}, at the bytes of 4 bits"
-        found[name] = _row(name, model, dataset, settings, found, curves)
+        found[name] = _row(name, model, dataset, settings, plain, found, curves)
         print(f"\n{name}: " + ", ".join(f"{layer} {bits}" for layer, bits in found[name].bits.items()) + "\n")
     for name, curve in curves.items():
         if curve:
@@ -110,12 +113,13 @@ def _row(
     model: Model,
     dataset: Dataset,
     settings: QuantizeSettings,
+    plain: float,
     found: dict[str, Quantized],
     curves: dict[str, list[float]],
 ) -> Quantized:
     begun, quiet = time.perf_counter(), Quiet()
     target = load_target(settings.target or "")
-    result, _ = quantize_model(model, dataset, settings, target, quiet)
+    result, _ = quantize_model(model, dataset, settings, target, quiet, float_accuracy=plain)
     whole = found.get("8 bits", result).flash_bytes
     print(
         f"| {name} | {100 * result.integer_accuracy:.2f}% (float {100 * result.float_accuracy:.2f}%) "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,15 +17,16 @@ from fakes_search import DigitEvaluator, DigitSpace
 
 from spikenas.cost.budget import Budget
 from spikenas.cost.target import load_target
-from spikenas.data.datasets import Dataset
+from spikenas.data.datasets import Dataset, load_dataset
 from spikenas.data.split import Split
 from spikenas.errors import GenotypeError, InputError, RunError
 from spikenas.run.artifacts import load_model
 from spikenas.run.checkpoints import Checkpoints
 from spikenas.run.evaluator import Evaluator, NetworkEvaluator
 from spikenas.run.executor import EXECUTORS, Executor, ExecutorSettings, SerialExecutor, make_executor, usable_cpus
+from spikenas.run.folder import RunFolder
 from spikenas.run.process_executor import ProcessExecutor
-from spikenas.run.search_stage import SearchTask
+from spikenas.run.search_stage import SearchTask, epoch_work
 from spikenas.run.store import SqliteStore
 from spikenas.run.study import StudyResult, run_study
 from spikenas.run.trainer import ShortTrainer
@@ -311,10 +313,20 @@ def test_what_could_not_be_trained_long_is_shown_fewer_images() -> None:
     assert replace(trainer, most_work=None).shown(graphs[0]) is split
 
     data = Dataset("noise", split, split, split, ("a", "b", "c", "d"))
-    task = SearchTask(space, (1, 8, 8), 4, load_target("cortex-m4"), Budget(), dataset=data, minutes=1)
-    # 40 epochs of 40,000 images in a minute of 1e11 weights a second leave 1.5e11 an epoch, a fifth of it to the race
+    task = SearchTask(space, (1, 8, 8), 4, load_target("cortex-m4"), Budget(), dataset=data, epoch_work=1e11)
     assert task.evaluator.trainer is not None
-    assert task.evaluator.trainer.most_work == pytest.approx(60 * 1e11 / 40 / 5)  # type: ignore[attr-defined]
+    assert task.evaluator.trainer.most_work == pytest.approx(1e11 / 5)  # type: ignore[attr-defined]
+
+
+def test_the_work_of_an_epoch_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 epochs in two minutes of so many weights a second."""
+    folder, data = RunFolder(tmp_path, {}), load_dataset("digits", seed=0)
+    found = epoch_work(2.0, folder, data)
+    monkeypatch.setattr("spikenas.run.trainer.measured_work_rate", None)
+    assert epoch_work(1.0, folder, data) == found / 2
+    rate = json.loads(folder.speed.read_text())["weights_per_s"]
+    assert found == rate * 2 * 60 / 40
+    assert 1e8 < rate < 1e13
 
 
 def test_real_trainings_are_the_same_to_the_last_bit(tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def test_processes_that_trained_together_are_a_setting(monkeypatch: pytest.Monke
 
 def test_lines_of_epochs_say_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     progress = RunProgress()
-    progress.batch(BatchStats(1, 31, 1, 1, 0.0, 0.0, 0.0, 1.0, 0.0))
-    for epoch in (1, 31):
+    for epoch, left_s in ((1, 75.0), (31, 0.0)):
+        progress.batch(BatchStats(epoch, 31, 1, 1, 0.0, 0.0, 0.0, 1.0, left_s))
         progress.epoch(EpochStats(epoch, 0.0, 0.0, 0.0, 0.5, 0.1, 2.5, 1.0))
     first, last = capsys.readouterr().err.splitlines()
     assert first.endswith("2.5 s, about 1 min 15 s to go")

@@ -40,7 +40,7 @@ from spikenas.run.report_again import keep_page
 from spikenas.run.report_certificates import read_certificates
 from spikenas.run.rounding_stage import make_integers
 from spikenas.run.run_settings import RunSettings, command_line, settings_of_any
-from spikenas.run.search_stage import search_networks
+from spikenas.run.search_stage import epoch_work, search_networks
 from spikenas.run.search_study import SearchObserver
 from spikenas.run.store import RunStore, open_study
 from spikenas.run.teach_stage import follow_teacher, train_teacher
@@ -129,7 +129,7 @@ def run(
     """
     observer, executor = observer or Silent(), executor or ExecutorSettings()
     check_executor(executor)
-    task = replace(settings.task(progress=observer.message), minutes=settings.minutes)
+    task = settings.task(progress=observer.message)
     space, target, budget, dataset = task.space, task.target, task.budget, task.dataset
     assert dataset is not None  # settings of a run name one
     if settings.genotype is None:  # before there is a folder
@@ -139,6 +139,8 @@ def run(
     with open_study(out, asdict(settings), store_url) as (folder, store):
         if settings.genotype is None:
             observer.stage("search", f"{settings.strategy} over space '{space.name}'")
+            if settings.minutes is not None:
+                task = replace(task, epoch_work=epoch_work(settings.minutes, folder, dataset))
             with (
                 _timed(store, "search"),
                 closing(make_executor(executor, heavy=task.is_heavy, progress=observer.message)) as workers,

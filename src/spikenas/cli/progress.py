@@ -38,7 +38,7 @@ class RunProgress:
         self.task: TaskID | None = None
         self.trials, self.rejected, self.drawn = 0, 0, 0.0
         self.begun: float | None = None
-        self.epochs = 0
+        self.left_s = 0.0
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -74,7 +74,7 @@ class RunProgress:
             self.message(f"{self.trials:,} trials, {self.rejected:,} over budget")
 
     def batch(self, stats: BatchStats) -> None:
-        self.epochs = stats.epochs
+        self.left_s = stats.eta_s
         last = stats.epoch == stats.epochs and stats.batch == stats.batches
         if self._due() or last:
             done = (stats.epoch - 1) * stats.batches + stats.batch
@@ -87,8 +87,7 @@ class RunProgress:
 
     def epoch(self, stats: EpochStats) -> None:
         if not self.console.is_terminal:
-            left_s = (self.epochs - stats.epoch) * stats.seconds
-            left = f", about {duration(left_s)} to go" if left_s > 0 else ""
+            left = f", about {duration(self.left_s)} to go" if self.left_s > 0 else ""
             kind = ", on rates" if stats.on_rates else ""
             self.message(
                 f"epoch {stats.epoch}{kind}: loss {stats.train_loss:.3f}, train {100 * stats.train_accuracy:.1f}%, "

@@ -118,6 +118,11 @@ class RunFolder:
         return self.path / "pace.json"
 
     @property
+    def speed(self) -> Path:
+        """How fast the machine was when the search began."""
+        return self.path / "speed.json"
+
+    @property
     def curve(self) -> Path:
         """The learning curve of the final training."""
         return self.path / "curve.json"

@@ -179,10 +179,12 @@ def quantize_model(
     observer: Observer,
     budget: Budget | None = None,
     teacher: Model | None = None,
+    float_accuracy: float | None = None,
 ) -> tuple[Quantized, IntegerModel]:
     """The network at the settings' bits, measured on the whole test set.
 
-    ``budget`` decides on the kernels; a fine-tuning learns from ``teacher`` if there is one.
+    ``budget`` decides on the kernels; a fine-tuning learns from ``teacher`` if there is one. ``float_accuracy`` is that
+    of ``model`` where it is known already.
     """
     budget = budget or Budget(settings.flash_bytes)
     rng = np.random.default_rng(settings.seed)
@@ -190,7 +192,8 @@ def quantize_model(
     bits, sensitivity = _bits(model, dataset, settings, target, calibration, observer, budget.ram_bytes)
     membranes = _membranes(model, bits, settings, calibration)
     wanted, grid = model_with_bits(model, bits, membranes), None
-    float_accuracy = evaluate(from_model(model), dataset.test).accuracy
+    if float_accuracy is None:
+        float_accuracy = evaluate(from_model(model), dataset.test).accuracy
     if settings.qat_epochs:
         observer.stage("fine-tune", f"{settings.qat_epochs} epochs with rounded weights")
         config = qat_config(settings.qat_epochs, seed=settings.seed)

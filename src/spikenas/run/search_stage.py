@@ -18,6 +18,7 @@ from spikenas.data.datasets import Dataset
 from spikenas.data.split import thin
 from spikenas.errors import BudgetError, InputError
 from spikenas.graph import Shape
+from spikenas.run.artifacts import read_json, write_json
 from spikenas.run.checkpoints import Checkpoints
 from spikenas.run.evaluator import NetworkEvaluator
 from spikenas.run.executor import Executor
@@ -34,8 +35,8 @@ from spikenas.space.space import Space
 
 # A short training of the search sees this share of the images an epoch, within bounds.
 RACE_SHARE, RACE_IMAGES_LEAST, RACE_IMAGES_MOST = 1 / 5, 2000, 10_000
-WORK_RATE, ENOUGH_EPOCHS = 1e11, 40
-"""weights applied in a second of training on two cores, nearly; epochs after which more bring little"""
+ENOUGH_EPOCHS = 40
+"""of a training, after which more bring little"""
 HEAVY_IMAGES = 2000
 """an epoch of more images than these takes seconds, for which it is worth to start other processes"""
 
@@ -44,8 +45,8 @@ HEAVY_IMAGES = 2000
 class SearchTask:
     """What is searched, for which device, and how. Raises InputError for what needs a dataset and has none.
 
-    ``minutes`` that the chosen network is trained for, if they are known: finalists that could not do ENOUGH_EPOCHS in
-    them see fewer images in the race, too.
+    ``epoch_work``: weights that an epoch of the training that follows can apply, where its time is known
+    (:func:`epoch_work`): finalists that apply more see fewer images in the race.
     """
 
     space: Space[Any]
@@ -57,7 +58,7 @@ class SearchTask:
     search: SearchSettings = field(default_factory=SearchSettings)
     dataset: Dataset | None = None
     seed: int = 0
-    minutes: float | None = None
+    epoch_work: float | None = None
 
     def __post_init__(self) -> None:
         check_strategy(self.strategy)
@@ -99,9 +100,8 @@ class SearchTask:
         # the same for all; on rates, which rank networks as spikes do once they are used to them, in half the time
         config = TrainConfig(batch_size=TrainConfig().batch_of(images), rate_coded=1.0, threads=1)
         trainer = ShortTrainer(seen, judged, config)
-        if self.minutes is not None:
-            whole_epoch = 60 * self.minutes * WORK_RATE / ENOUGH_EPOCHS
-            trainer = replace(trainer, most_work=whole_epoch * images / len(data.train))
+        if self.epoch_work is not None:
+            trainer = replace(trainer, most_work=self.epoch_work * images / len(data.train))
         evaluator = replace(evaluator, trainer=trainer)
         if all(score.needs is Needs.STRUCTURE for score in self.scores):
             return evaluator
@@ -123,6 +123,18 @@ def search_networks(
     learner = PredictorLearner(task.space, task.input_shape, task.classes)
     strategy = make_strategy(task.strategy, task.space, search, seed=task.seed, first=(smallest,), learner=learner)
     return run_study(strategy, task.evaluator, executor, store, Checkpoints(folder.weights), on_trial)
+
+
+def epoch_work(minutes: float, folder: RunFolder, dataset: Dataset) -> float:
+    """Weights that this computer applies in an epoch, of ENOUGH_EPOCHS in so many minutes of training.
+
+    Its speed is measured once and stays in the folder, so that a search goes on as it began.
+    """
+    if not folder.speed.exists():
+        from spikenas.run.trainer import measured_work_rate
+
+        write_json(folder.speed, {"weights_per_s": measured_work_rate(dataset.train)})
+    return float(read_json(folder.speed)["weights_per_s"]) * 60 * minutes / ENOUGH_EPOCHS
 
 
 def race_images(images: int) -> int:

@@ -1,4 +1,4 @@
-"""Short trainings for a search, on fixed samples of the training and validation images."""
+"""Short trainings for a search, on fixed samples of the training and validation images, and how fast they are here."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from spikenas.snn.precision import has_few_bits
 from spikenas.snn.qat import fine_tune, qat_config
 from spikenas.snn.train import TrainConfig, train
 from spikenas.snn.training_run import has_rates
+from spikenas.space.space import load_space
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,4 +64,17 @@ def _work_of_training(graph: Graph) -> float:
     return rates * work(replace(graph, timesteps=1)) + (1 - rates) * work(graph)
 
 
+def measured_work_rate(train_split: Split) -> float:
+    """Weights applied in a second of training on rates by this computer, all its cores, to images of that shape."""
+    shape = train_split.images.shape[-3:]
+    images = np.random.default_rng(0).integers(0, 256, (TIMED_IMAGES, *shape), np.uint8)
+    few = Split(images, np.arange(TIMED_IMAGES) % 2)
+    space = load_space("embedded")
+    graph = space.lower(space.parse(TIMED), shape, 2)
+    config = TrainConfig(epochs=3, rate_coded=1.0)
+    seconds = train(graph, few, few, config, stop_after=2).curve[-1].seconds  # the first compiles
+    return TIMED_IMAGES * work(replace(graph, timesteps=1)) / seconds
+
+
 IMAGES_LEAST = 1000
+TIMED, TIMED_IMAGES = "t4-b8-k3s1-64:003.00.0-pool", 512
