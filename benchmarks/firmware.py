@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikenas.cost.cost import estimate
-from spikenas.cost.dense import PER_MAC_DSP, dense_macs
+from spikenas.cost.dense import PER_MAC_DSP, compare_dense, dense_macs
 from spikenas.cost.flash import CODE, code_parts, constant_bytes
 from spikenas.cost.latency import Work, core_kind, image_work, instructions, step_work
 from spikenas.cost.memory import Kernels, MemoryPlan, Schedule, plan_schedule
@@ -252,7 +252,14 @@ def run_tables(path: Path, images: int) -> str:
         raise SystemExit(certificate.difference)
     cost = estimate(model.graph, target, certificate.spike_rates, **budget)
     arenas = [plan_schedule(model.graph, schedule).arena_bytes for schedule in Schedule]
-    dense = PER_MAC_DSP * dense_macs(model.graph)
+    dense = compare_dense(
+        model.graph,
+        target,
+        certificate.spike_rates,
+        executed=certificate.instructions,
+        kernels=Kernels(certificate.kernels),
+    )
+    steps = {row.timesteps: row.of_dense for row in dense.by_timesteps}
     with host_library(model) as library:
         start = time.perf_counter()
         library.predict(test)
@@ -264,7 +271,8 @@ def run_tables(path: Path, images: int) -> str:
         ["arena, linked and predicted", _pair(certificate.arena_bytes, cost.plan.arena_bytes)],
         ["arena step by step, and how much smaller", f"{arenas[1]:,} / {arenas[1] / certificate.arena_bytes:.1f}"],
         ["instructions, executed and predicted", _pair(certificate.instructions, cost.instructions)],
-        ["of a dense int8 pass", f"{certificate.instructions / dense:.2f}"],
+        [f"of a dense int8 pass, {dense.timesteps} timesteps", f"{dense.of_dense:.2f}"],
+        *([["modelled at 1, 2, 4", ", ".join(f"{steps[t]:.2f}" for t in (1, 2, 4))]] if len(steps) > 1 else []),
         ["spikes", f"{np.mean(list(certificate.spike_rates.values())):.1%}"],
         ["latency", f"{certificate.latency_ms_low:.0f} to {certificate.latency_ms_high:.0f} ms"],
         ["host library, whole test set", f"{len(test):,} images in {seconds:.1f} s"],

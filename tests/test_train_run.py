@@ -38,6 +38,7 @@ from spikenas.graph import (
     Output,
     Reset,
 )
+from spikenas.model import Model
 from spikenas.run.artifacts import load_integer_model, load_model
 from spikenas.run.trainer import ShortTrainer
 from spikenas.run.training_store import load_training, save_training
@@ -231,6 +232,23 @@ def test_a_second_layer_integrates_the_mean_of_the_spikes_before_it() -> None:
         outputs, counts = network.steps_with_spikes(torch.full((1, 1, 1, 1), 0.5))
         assert outputs.tolist() == [[[0.75]]]
         assert {name: float(count.detach()) for name, count in counts.items()} == {"lif_3": 0.5, "lif_5": 0.25}
+
+
+def test_on_rates_a_norm_without_a_neuron_is_what_it_is_elsewhere() -> None:
+    """Its kernel once wrote the neuron's spikes, of which there are none, to memory that was not its own."""
+    layers = (Conv2d(64, bias=False), BatchNorm2d(), AvgPool2d((2, 2), (2, 2)), Lif(threshold=0.3), Conv2d(8), Lif())
+    graph = chain(Input((1, 8, 8)), *layers, Flatten(), Linear(4), Mean(), Output(), timesteps=5)
+    images = normalize(torch.from_numpy(noise(40).images))
+    found = []
+    for joins in (True, False):
+        network = Network(graph).on_rates()
+        network.joins = joins
+        outputs, counts = network.steps_with_spikes(images)
+        outputs.square().sum().backward()
+        gradient = network.operator("conv2d_1").weight.grad
+        found.append((outputs.detach(), gradient, *(count.detach() for count in counts.values())))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_a_training_that_goes_on_knows_when_it_was_of_rates() -> None:
@@ -463,6 +481,18 @@ def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weight
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["float_accuracy"] == pytest.approx(
         evaluate(from_model(before), test).accuracy
     )
+
+    # with more steps and all else as it is, the integers are the run's own
+    assert main(["quantize", str(out), "--timesteps", "8", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    longer = load_integer_model(Path(found["model"]))
+    assert longer.graph.timesteps == 8
+    assert longer.output_scale == integer.output_scale / 2
+    assert all(np.array_equal(array, longer.weights[name]) for name, array in integer.weights.items())
+    right = reference.run(longer, test.images).outputs.argmax(1) == test.labels
+    assert found["integer_accuracy"] == np.mean(right)
+    steps = Model(replace(tuned.graph, timesteps=8), tuned.weights)
+    assert found["float_accuracy"] == pytest.approx(evaluate(from_model(steps), test).accuracy)
 
 
 def test_a_candidate_of_few_bits_is_judged_with_rounded_weights_and_goes_on_without() -> None:

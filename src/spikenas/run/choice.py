@@ -17,11 +17,13 @@ def keep_choice(folder: RunFolder, genotype: str) -> None:
 
 
 def choice_of_search(path: Path) -> tuple[Mapping[str, Any], str]:
-    """The settings of the study or run in a folder, and the genotype that its search chose.
+    """The settings of the study or run in a folder, and the genotype that its search chose, or that it was given.
 
     Raises RunError when it has chosen none yet.
     """
     folder = read_run(path)
+    if given := folder.settings.get("genotype"):
+        return folder.settings, str(given)
     for file in (folder.choice, folder.summary):
         if file.exists():
             return folder.settings, str(read_json(file)["genotype"])

@@ -14,7 +14,8 @@ from spikenas.data.datasets import dataset_of
 from spikenas.data.split import Labels, Split
 from spikenas.deploy.ladder import Progress, silent
 from spikenas.errors import InputError
-from spikenas.run.artifacts import load_integer_model, load_model, read_json
+from spikenas.run.artifacts import load_integer_model, load_model
+from spikenas.run.choice import choice_of_search
 from spikenas.run.folder import read_run
 from spikenas.run.integer_predict import predict_integers
 from spikenas.snn.network import from_model
@@ -83,7 +84,7 @@ def evaluate_run(
     if split not in SPLITS:
         raise InputError(f"split '{split}' is unknown: choose from {', '.join(SPLITS)}")
     folder = read_run(path)
-    settings = folder.settings
+    settings, genotype = choice_of_search(path)
     model, integer = load_model(folder.finished(folder.model)), load_integer_model(folder.integers())
     source = data or settings.get("data")
     if source is None:
@@ -120,7 +121,7 @@ def evaluate_run(
         if name in counted.spikes or name in counted.synops
     ]
     return RunEvaluation(
-        genotype=read_json(folder.summary)["genotype"],
+        genotype=genotype,
         data=dataset.name,
         split=split,
         images=len(images),

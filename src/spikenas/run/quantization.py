@@ -22,9 +22,9 @@ from spikenas.cost.target import Target, load_target
 from spikenas.data.datasets import Dataset, dataset_of
 from spikenas.data.split import thin
 from spikenas.errors import InputError, NothingFits, RunError
-from spikenas.graph import Input
+from spikenas.graph import Graph, Input
 from spikenas.model import IntegerModel, Model
-from spikenas.run.artifacts import load_model, plain, read_json, save_model, write_json
+from spikenas.run.artifacts import load_integer_model, load_model, plain, read_json, save_model, write_json
 from spikenas.run.folder import INTEGER_FILE, RESULT_FILE, RunFolder, open_run, read_run
 from spikenas.run.integer_predict import integer_accuracy
 from spikenas.run.teach_stage import load_teacher
@@ -80,6 +80,12 @@ class QuantizeSettings:
             raise InputError(f"--membrane-bits {self.membrane_bits}: choose {widths} or {AUTO}")
         if self.timesteps is not None and self.timesteps < 1:
             raise InputError(f"--timesteps {self.timesteps}: an inference takes at least 1")
+
+    @property
+    def keeps_integers(self) -> bool:
+        """Whether nothing is asked for but how the network sees an image: its weights stay what they are."""
+        asked = (self.bits, self.flash_bytes, self.membrane_bits)
+        return all(one is None for one in asked) and not self.qat_epochs
 
     @property
     def label(self) -> str:
@@ -149,12 +155,14 @@ class Observer(Protocol):
 def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out: Path | None = None) -> Quantized:
     """Quantize the trained network of the run in folder ``run``; files go to ``out``, by default into the run.
 
-    Kernels are chosen for the settings' flash, or the run's. Raises QuantizeError for layers that cannot be made
-    integer and bits that make no sense, NothingFits for an unreachable flash budget, RunError for a folder without a
-    trained network.
+    It starts from the network as its training left it; where the settings ask for no other integers, from the run's
+    own, for which it may have been trained on with rounded weights. Kernels are chosen for the settings' flash, or the
+    run's. Raises QuantizeError for layers that cannot be made integer and bits that make no sense, NothingFits for an
+    unreachable flash budget, RunError for a folder without a trained network.
     """
     there = read_run(run)
-    model = as_asked(there, load_model(there.trained), settings)
+    model = load_model(there.model if settings.keeps_integers else there.trained)
+    model = Model(as_asked(there, model.graph, settings), model.weights)
     target = load_target(settings.target or there.settings["target"])
     flash_bytes = settings.flash_bytes or there.settings.get("flash_bytes")
     budget = Budget(flash_bytes, there.settings.get("ram_bytes"))
@@ -162,7 +170,13 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     with open_run(run, there.settings) as folder:
         dataset = _dataset(folder, observer)
         teacher = load_teacher(folder, dataset) if settings.qat_epochs else None
-        result, integer = quantize_model(model, dataset, settings, target, observer, budget, teacher)
+        own = None
+        if settings.keeps_integers:
+            own = load_integer_model(there.integers())
+            graph = as_asked(there, own.graph, settings)
+            scale = own.output_scale * own.graph.inference_steps / graph.inference_steps
+            own = IntegerModel(graph, own.weights, scale)
+        result, integer = quantize_model(model, dataset, settings, target, observer, budget, teacher, integer=own)
         place = out or folder.quantized / settings.label
         place.mkdir(parents=True, exist_ok=True)
         save_model(place / INTEGER_FILE, integer)
@@ -180,11 +194,12 @@ def quantize_model(
     budget: Budget | None = None,
     teacher: Model | None = None,
     float_accuracy: float | None = None,
+    integer: IntegerModel | None = None,
 ) -> tuple[Quantized, IntegerModel]:
     """The network at the settings' bits, measured on the whole test set.
 
     ``budget`` decides on the kernels; a fine-tuning learns from ``teacher`` if there is one. ``float_accuracy`` is that
-    of ``model`` where it is known already.
+    of ``model``, and ``integer`` its integers, where they are known already.
     """
     budget = budget or Budget(settings.flash_bytes)
     rng = np.random.default_rng(settings.seed)
@@ -210,7 +225,8 @@ def quantize_model(
         wanted, grid = tuned.model, tuned.grid
     observer.stage("evaluate", f"{len(dataset.test)} test images, integers")
     observer.step(0, 3, "integer network")
-    integer = quantize(wanted, calibration, grid=grid)
+    if integer is None:
+        integer = quantize(wanted, calibration, grid=grid)
     accuracy = integer_accuracy(integer, dataset.test)
     cost = estimate(
         integer.graph,
@@ -268,9 +284,9 @@ def read_quantized(run: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: (-row["flash_bytes"], row["label"]))
 
 
-def as_asked(folder: RunFolder, model: Model, settings: QuantizeSettings) -> Model:
+def as_asked(folder: RunFolder, graph: Graph, settings: QuantizeSettings) -> Graph:
     """The folder's network with the settings' timesteps and views. Raises InputError for those that it cannot have."""
-    graph, steps = model.graph, settings.timesteps
+    steps = settings.timesteps
     layer = graph[graph.input]
     assert isinstance(layer, Input)
     if steps is not None and not layer.static:
@@ -280,7 +296,7 @@ def as_asked(folder: RunFolder, model: Model, settings: QuantizeSettings) -> Mod
         _check_mirrored(folder, layer)
         shown = {graph.input: replace(layer, mirrored=True)}
         graph = replace(graph, nodes=tuple(replace(n, layer=shown.get(n.name, n.layer)) for n in graph.nodes))
-    return Model(graph, model.weights)
+    return graph
 
 
 def _check_mirrored(folder: RunFolder, layer: Input) -> None:

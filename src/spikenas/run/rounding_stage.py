@@ -22,9 +22,9 @@ from spikenas.snn.quantize import quantize
 from spikenas.snn.torchrun import processes
 from spikenas.snn.train_config import TrainConfig
 
-MOST_LOST = 0.01
+MOST_LOST = 0.0025
 """of validation accuracy, up to which rounding is left alone"""
-JUDGED_IMAGES = 2000
+JUDGED_IMAGES = 5000
 
 
 def make_integers(

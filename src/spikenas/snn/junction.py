@@ -78,7 +78,7 @@ def join(
     affine = [p for c in currents if c.norm is not None for p in (c.norm.weight, c.norm.bias)]
     learned = [] if decay is None else [decay]
     total = total or lif is None
-    setting = _Setting(timesteps, lif, tuple(norms), total, len(learned) > 0, as_rates)
+    setting = _Setting(timesteps, lif, tuple(norms), total, len(learned) > 0, as_rates and lif is not None)
     summed, spikes, count = _Join.apply(setting, len(xs), *xs, *affine, *learned)  # type: ignore[no-untyped-call]
     restore = _channels_first if currents[0].x.dim() == 5 else _same
     if lif is None:
