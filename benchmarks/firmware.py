@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikenas.cost.cost import estimate
-from spikenas.cost.dense import PER_MAC_DSP, compare_dense, dense_macs
+from spikenas.cost.dense import PER_MAC_DSP, dense_macs
 from spikenas.cost.flash import CODE, code_parts, constant_bytes
 from spikenas.cost.latency import Work, core_kind, image_work, instructions, step_work
 from spikenas.cost.memory import Kernels, MemoryPlan, Schedule, plan_schedule
@@ -252,13 +252,7 @@ def run_tables(path: Path, images: int) -> str:
         raise SystemExit(certificate.difference)
     cost = estimate(model.graph, target, certificate.spike_rates, **budget)
     arenas = [plan_schedule(model.graph, schedule).arena_bytes for schedule in Schedule]
-    dense = compare_dense(
-        model.graph,
-        target,
-        certificate.spike_rates,
-        executed=certificate.instructions,
-        kernels=Kernels(certificate.kernels),
-    )
+    dense = certificate.against_dense(model.graph, target)
     steps = {row.timesteps: row.of_dense for row in dense.by_timesteps}
     with host_library(model) as library:
         start = time.perf_counter()

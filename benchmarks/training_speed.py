@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -78,7 +77,7 @@ def measure_training(neuron: str, precision: str, steps: int) -> dict[str, float
     if neuron != "spikingjelly":
         keep_freed_memory()
     if neuron == ON_RATES:
-        network = Network(replace(reference_network(), timesteps=1), rate_steps=TIMESTEPS, seed=0)
+        network = Network(reference_network(), seed=0).on_rates()
     else:
         network = Network(reference_network(), neuron=neuron, seed=0)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)

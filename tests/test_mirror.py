@@ -28,7 +28,7 @@ from spikenas.run.artifacts import load_integer_model
 from spikenas.run.folder import RunFolder
 from spikenas.run.quantization import QuantizeSettings, as_asked
 from spikenas.snn.evaluate import evaluate
-from spikenas.snn.integer_network import predict
+from spikenas.snn.integer_network import IntegerNetwork, predict
 from spikenas.snn.network import from_model, normalize
 from spikenas.snn.operations_count import count_operations
 from spikenas.snn.quantize import quantize
@@ -233,3 +233,5 @@ def test_only_a_network_that_was_shown_mirror_images_looks_at_them(tmp_path: Pat
     with pytest.raises(InputError, match="a sample is frames"):
         as_asked(RunFolder(tmp_path, {}), frames, asked)
     assert as_asked(RunFolder(tmp_path, {}), colour, QuantizeSettings()) == colour
+    both = Model(as_asked(RunFolder(tmp_path, {}), colour, asked), random_model(colour, 0).weights)
+    assert IntegerNetwork(quantize(both)).graph.views == 2

@@ -195,7 +195,8 @@ def test_on_rates_validation_is_of_rates_and_the_end_of_spikes(average: float) -
     rates, spikes = train(graph, noise(40), noise(20), config).curve
     started = TrainingRun(graph, noise(40), noise(20), config, None)
     started.one_epoch(None)
-    twin = Network(replace(graph, timesteps=1), rate_steps=4)
+    twin = Network(replace(graph, timesteps=1))
+    twin.rate_steps = 4
     twin.operators = started.judged.operators
     assert evaluate(twin, noise(20)).loss == evaluate(started.judged.on_rates(), noise(20)).loss
     assert rates.val_loss == pytest.approx(evaluate(twin, noise(20)).loss)
@@ -222,9 +223,9 @@ def test_a_second_layer_integrates_the_mean_of_the_spikes_before_it() -> None:
     """By hand: a current of .6 makes two spikes in four steps; .9 of their mean is .45 a step, which makes one."""
     lif = Lif(decay=1.0, threshold=1.0, reset=Reset.SUBTRACT)
     layers = (Flatten(), Linear(1, bias=False), lif, Linear(1, bias=False), lif, Linear(1, bias=False), Mean())
-    graph = chain(Input((1, 1, 1)), *layers, Output(), timesteps=1)
+    graph = chain(Input((1, 1, 1)), *layers, Output(), timesteps=4)
     for joins in (True, False):
-        network = Network(graph, rate_steps=4)
+        network = Network(graph).on_rates()
         network.joins = joins
         with torch.no_grad():
             for weight, name in ((1.2, "linear_2"), (0.9, "linear_4"), (3.0, "linear_6")):

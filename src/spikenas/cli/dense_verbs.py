@@ -29,8 +29,6 @@ def compare_dense(
 
     Example: `spikenas compare-dense runs/demo --target stm32f405`
     """
-    from spikenas.cost.dense import compare_dense as compare
-    from spikenas.cost.memory import Kernels
     from spikenas.data.datasets import dataset_of
     from spikenas.deploy.verify import verify
 
@@ -47,13 +45,7 @@ def compare_dense(
         ram_bytes=settings["ram_bytes"],
         count=images,
     )
-    comparison = compare(
-        model.graph,
-        device,
-        certificate.spike_rates,
-        executed=certificate.instructions,
-        kernels=Kernels(certificate.kernels),
-    )
+    comparison = certificate.against_dense(model.graph, device)
     if as_json:
         return print_json(comparison)
     _print_comparison(comparison, certificate.chip_images)

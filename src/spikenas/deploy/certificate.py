@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spikenas.cost.dense import DenseComparison, compare_dense
+from spikenas.cost.memory import Kernels
+from spikenas.cost.target import Target
+from spikenas.graph import Graph
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -57,3 +62,8 @@ class Certificate:
     def passed(self) -> bool:
         """Whether every rung gave the same bits."""
         return self.difference is None
+
+    def against_dense(self, graph: Graph, target: Target) -> DenseComparison:
+        """What was executed of ``graph`` on ``target`` beside its dense twin, at the spike rates that were seen."""
+        kernels = Kernels(self.kernels)
+        return compare_dense(graph, target, self.spike_rates, executed=self.instructions, kernels=kernels)

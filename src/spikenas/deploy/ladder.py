@@ -24,7 +24,7 @@ from spikenas.deploy.toolchain import Image
 from spikenas.model import IntegerModel
 from spikenas.reference import Trace, run
 
-BATCH = 200
+BATCH = 100
 Progress = Callable[[str, int, int], None]
 """Is told of each rung how many of its images are done: (rung, done, of so many)."""
 

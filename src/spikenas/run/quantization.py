@@ -170,12 +170,7 @@ def quantize_run(run: Path, settings: QuantizeSettings, observer: Observer, out:
     with open_run(run, there.settings) as folder:
         dataset = _dataset(folder, observer)
         teacher = load_teacher(folder, dataset) if settings.qat_epochs else None
-        own = None
-        if settings.keeps_integers:
-            own = load_integer_model(there.integers())
-            graph = as_asked(there, own.graph, settings)
-            scale = own.output_scale * own.graph.inference_steps / graph.inference_steps
-            own = IntegerModel(graph, own.weights, scale)
+        own = _own_integers(folder, settings) if settings.keeps_integers else None
         result, integer = quantize_model(model, dataset, settings, target, observer, budget, teacher, integer=own)
         place = out or folder.quantized / settings.label
         place.mkdir(parents=True, exist_ok=True)
@@ -297,6 +292,13 @@ def as_asked(folder: RunFolder, graph: Graph, settings: QuantizeSettings) -> Gra
         shown = {graph.input: replace(layer, mirrored=True)}
         graph = replace(graph, nodes=tuple(replace(n, layer=shown.get(n.name, n.layer)) for n in graph.nodes))
     return graph
+
+
+def _own_integers(folder: RunFolder, settings: QuantizeSettings) -> IntegerModel:
+    """The run's integers, which see an image as asked: sums over more steps stand for the same means."""
+    own = load_integer_model(folder.integers())
+    graph = as_asked(folder, own.graph, settings)
+    return IntegerModel(graph, own.weights, own.output_scale * own.graph.inference_steps / graph.inference_steps)
 
 
 def _check_mirrored(folder: RunFolder, layer: Input) -> None:

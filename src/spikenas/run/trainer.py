@@ -42,11 +42,12 @@ class ShortTrainer:
         result = train(graph, shown, self.val_split, config, start=start)
         used = result.model
         if has_few_bits(graph):
-            same = {name: getattr(config, name) for name in ("batch_size", "threads", "rate_coded")}
-            used = fine_tune(used, shown, self.val_split, replace(qat_config(1, seed=seed), **same)).model
+            tuning = qat_config(1, seed=seed)
+            batch_size, threads, rate_coded = config.batch_size, config.threads, config.rate_coded
+            tuning = replace(tuning, batch_size=batch_size, threads=threads, rate_coded=rate_coded)
+            used = fine_tune(used, shown, self.val_split, tuning).model
         network = from_model(used)
-        on_rates = result.curve[-1].on_rates
-        judged = evaluate(network.on_rates() if on_rates else network, self.val_split)
+        judged = evaluate(network.on_rates() if result.curve[-1].on_rates else network, self.val_split)
         curve = tuple(asdict(stats) for stats in result.curve)
         return Training(result.model, judged.accuracy, curve, judged.spike_rates)
 

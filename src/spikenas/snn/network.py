@@ -48,8 +48,7 @@ class Network(nn.Module):
     """Float images ``(pixel - 128) / 128`` [B, C, H, W] (or [B, T, C, H, W] if the Input is not static) to logits.
 
     ``dropout`` acts on what enters each Linear, one mask for all steps; with ``learn_decay`` (neuron ``fused`` only)
-    leaks are parameters. With ``rate_steps``, in a graph of one step, each neuron integrates its current that often and
-    passes on the mean of its spikes. The same ``seed`` gives the same initial weights and dropout masks; no global
+    leaks are parameters. The same ``seed`` gives the same initial weights and dropout masks; no global
     random state is read.
     Raises ModelError for an unknown neuron or images that do not fit the Input.
     """
@@ -61,7 +60,6 @@ class Network(nn.Module):
         neuron: str = "fused",
         dropout: float = 0.0,
         learn_decay: bool = False,
-        rate_steps: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -70,7 +68,7 @@ class Network(nn.Module):
         if learn_decay and neuron != "fused":
             raise ModelError(f"neuron {neuron!r} has a fixed leak: learn it with neuron 'fused'")
         self.graph, self.dropout, self.joins = graph, dropout, neuron == "fused"
-        self.rate_steps = rate_steps
+        self.rate_steps = 0
         self.generator = torch.Generator().manual_seed(seed)
         self.execution = Execution(graph)
         self._keys = {node.name: f"{i}_{node.name.replace('.', '_')}" for i, node in enumerate(graph.nodes)}
@@ -85,7 +83,8 @@ class Network(nn.Module):
         return self.operators[self._keys[name]]
 
     def on_rates(self) -> Self:
-        """The same network, of the same modules, whose neurons exchange rates (:mod:`spikenas.snn.training_run`)."""
+        """The same network, of the same modules, on rates (:mod:`spikenas.snn.training_run`): in a graph of one step
+        each neuron integrates its current for all timesteps and passes on the mean of its spikes."""
         twin = copy(self)
         twin.graph, twin.rate_steps = replace(self.graph, timesteps=1), self.graph.timesteps
         twin.execution = Execution(twin.graph)

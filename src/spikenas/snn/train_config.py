@@ -22,7 +22,8 @@ class TrainConfig:
     the mean spike rate of the Lif nodes is added to the loss. ``learn_decay`` trains each neuron's leak (PLIF, Fang et
     al., ICCV 2021). The first epochs, a share ``rate_coded`` of them, train a network that sees a still image on rates:
     each neuron integrates the mean of its input for all timesteps and passes on the mean of its spikes, so that
-    everything else is computed once (:mod:`spikenas.snn.training_run`). ``average`` is the decay of an exponential
+    everything else is computed once (:mod:`spikenas.snn.training_run`); 1: all, for networks that are compared and not
+    used. ``average`` is the decay of an exponential
     average of the weights, which is then what is judged and kept (0: none). ``patience`` epochs of spikes without a
     better validation accuracy end the training (0: none do). ``clip`` bounds the gradient's norm (0: not at all).
     ``precision`` is ``float32``, ``bfloat16`` for convolutions and what they exchange, or ``auto``, see
