@@ -100,14 +100,14 @@ def test_a_run_told_minutes_is_repeated_by_its_epochs_and_a_slow_one_hints_at_la
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("spikenas.cli.run_verbs.SLOW_MS", 0)
-    command = ["train", GENOTYPE, "--data", "../images.npz", "--minutes", "0.0001", "--out", "run"]
+    command = ["train", GENOTYPE, "--data", "../images.npz", "--minutes", "1e-6", "--out", "run"]
     assert main(command) == 0
     told = capsys.readouterr()
-    assert "1 epoch in 0.0001 minutes; 60 would suit these images" in told.err
+    assert "1 epoch in 1e-06 minutes; 60 would suit these images" in told.err
     assert " ms an inference; --latency 0 would search for a faster network" in told.out
     page = json.loads(Path("run/page.json").read_text())
     assert page["command"].endswith("--epochs 1 --out run-again")
-    assert "This run was told to train for 0.0001 minutes." in Path("run/report.html").read_text()
+    assert "This run was told to train for 1e-06 minutes." in Path("run/report.html").read_text()
 
 
 def test_other_settings_and_other_drivers_are_refused_before_torch_is_loaded(place: Path) -> None:

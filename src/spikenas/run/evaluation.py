@@ -84,8 +84,8 @@ def evaluate_run(
     if split not in SPLITS:
         raise InputError(f"split '{split}' is unknown: choose from {', '.join(SPLITS)}")
     folder = read_run(path)
-    settings, genotype = choice_of_search(path)
     model, integer = load_model(folder.finished(folder.model)), load_integer_model(folder.integers())
+    settings, genotype = choice_of_search(path)
     source = data or settings.get("data")
     if source is None:
         raise InputError(f"{path}: was not made with a dataset; give --data")
