@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -356,13 +357,14 @@ def collect(graphs: Iterator[Graph], kernels: Kernels) -> list[Sample]:
 
 
 def fit(count: int) -> None:
-    """Print prices of work and sizes of code that explain random networks best, all of them at least 0."""
+    """Print prices of work that explain random networks best, and sizes of code that no network exceeds."""
     for kernels in Kernels:
         print(f"kernels: {kernels.value}")
         _fit(collect(fitted_graphs(count, kernels), kernels))
 
 
 def _fit(samples: list[Sample]) -> None:
+    from scipy.optimize import linprog
     from sklearn.linear_model import LinearRegression
 
     for core in CORES:
@@ -380,10 +382,11 @@ def _fit(samples: list[Sample]) -> None:
         print("  error of steps: median {:.1%}, 90% of them below {:.1%}".format(*np.quantile(errors, [0.5, 0.9])))
         parts = sorted({part for sample in mine for part in sample.parts})
         needed = np.array([[part in sample.parts for part in parts] for sample in mine], float)
-        sizes = LinearRegression(positive=True, fit_intercept=False).fit(needed, [s.code_bytes for s in mine])
-        print("  ", {part: round(float(c)) for part, c in zip(parts, sizes.coef_, strict=True)})
-        errors = np.abs(needed @ sizes.coef_ - [s.code_bytes for s in mine])
-        print(f"  error of code: median {np.median(errors):.0f} bytes, at most {errors.max():.0f}")
+        code = np.array([sample.code_bytes for sample in mine])
+        sizes = linprog(needed.sum(axis=0), A_ub=-needed, b_ub=-code).x  # the least that is enough for all
+        print("  ", {part: ceil(size) for part, size in zip(parts, sizes, strict=True)})
+        spare = needed @ sizes - code
+        print(f"  spare code: median {np.median(spare):.0f} bytes, at most {spare.max():.0f}")
 
 
 def predict(count: int) -> None:

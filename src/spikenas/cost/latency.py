@@ -81,19 +81,21 @@ class Work:
 PRICES: dict[Kernels, dict[str, Work]] = {
     Kernels.FAST: {
         "dsp": Work(
-            plain_runs=115, runs=112, terms=198, units=20.1, tap_units=45.4, events=5.1, passes=4.01, words_8=2.07,
-            words_4=6.91, words_2=9.72, sum_words=14, wide_words=44.2, macs=1.27, patched=7.7, single=40.4,
-            pooled=14.9, averaged=53.4, moved=19.1, wide=15.6, neurons=10, slow_neurons=27.3, pixels=9.55,
+            plain_runs=112, runs=128, terms=236, units=13.1, tap_units=37, events=5.69, passes=7.55, words_8=1.57,
+            words_4=4.09, words_2=5.89, sum_words=1.84, wide_words=8.34, macs=1.24, patched=7.49, single=44.7,
+            skipped=2.75, pooled=17, averaged=40.2, moved=15.8, wide=15.3, neurons=8.23, slow_neurons=26.8,
+            pixels=7.45,
         ),
         "thumb1": Work(
-            plain_runs=126, runs=90, terms=263, units=29.3, tap_units=65.5, events=11.2, words_8=13, words_4=20.4,
-            words_2=23, sum_words=26, wide_words=104, macs=6.46, patched=14.4, single=62.5, pooled=24.2,
-            averaged=102, moved=27.5, wide=17.7, neurons=40.8, slow_neurons=50.4, pixels=13.3,
+            plain_runs=141, runs=165, terms=275, units=25.5, tap_units=59.5, events=13.5, words_8=13.1, words_4=14.4,
+            words_2=19, sum_words=18, wide_words=40.1, macs=6.39, patched=13.3, single=66.1, pooled=26.4,
+            averaged=85.1, moved=24.2, wide=20.2, neurons=38.1, slow_neurons=45.4, pixels=9.82,
         ),
         "riscv": Work(
-            plain_runs=114, runs=113, terms=234, units=12.7, tap_units=53.6, events=13.5, passes=4.94, words_8=5.55,
-            words_4=8.71, words_2=13, sum_words=38.8, wide_words=111, macs=4.23, patched=9.31, single=43.5,
-            pooled=12.6, averaged=52.6, moved=26, wide=14.3, neurons=23.6, slow_neurons=24.5, pixels=9.59,
+            plain_runs=145, runs=171, terms=233, units=9.03, tap_units=44, events=14.8, passes=5.41, words_8=5.52,
+            words_4=8.7, words_2=9.64, sum_words=22.1, wide_words=52.2, macs=4.13, patched=9.41, single=47.6,
+            skipped=3.27, pooled=14.5, averaged=41, moved=21.9, wide=15.3, neurons=22.5, slow_neurons=22.7,
+            pixels=6.47,
         ),
     },
     Kernels.COMPACT: {
@@ -247,7 +249,7 @@ def _term_work(
             base += Work(wide_words=pixels * words) if is_wide else Work(sum_words=pixels * words)
         return base + Work(
             events=events,
-            passes=events * _passes(words, bits, is_wide and not is_shifted),
+            passes=events * _passes(words, bits),
             words_8=events * words * (bits == 8),
             words_4=events * words * (bits == 4),
             words_2=events * words * (bits == 2),
@@ -262,12 +264,9 @@ def _term_work(
     return base + Work(skipped=pixels * term.window.taps * shape[0])
 
 
-def _passes(words: int, bits: int, is_wide: bool) -> int:
+def _passes(words: int, bits: int) -> int:
     """Times that the kernels in ``runtime/rows.c`` go through the list: once for each block of words."""
-    if bits == 8:
-        rest = words % 4
-        return words // 4 + (rest if is_wide else rest // 2 + rest % 2)
-    return -(-words // 2) if bits == 4 and not is_wide else words
+    return words if bits == 2 else words // 4 + words % 4 // 2 + words % 2
 
 
 def seen_taps(term: Term, size: tuple[int, int]) -> int:

@@ -15,6 +15,22 @@ typedef struct {
     const spk_u16 *list, *end; /* at least one */
 } rows;
 
+#if defined(SPK_DSP) && (SPK_HAS_BITS_8 || SPK_HAS_BITS_4)
+/* What the loops in assembly are given: they are where most time goes, and compilers run out of registers there. */
+typedef struct {
+    const uint32_t *weights;
+    const spk_u16 *list, *end;
+    uint32_t less; /* twice */
+    const spk_u32 *from;
+    spk_u32 *to;
+    uint32_t blocks; /* of four words */
+} block_job;
+#endif
+
+#if defined(SPK_VECTORS)
+typedef uint32_t words4 __attribute__((vector_size(16)));
+#endif
+
 #if SPK_HAS_BITS_8
 
 /* Two words of every row: 8 channels. Not inline: a second copy costs 100 bytes and spares 10 instructions a call. */
@@ -52,17 +68,8 @@ static void add_8bit_1(const rows *r, uint32_t less, const spk_u32 *from, spk_u3
 
 #if defined(SPK_DSP)
 
-/* Four words of every row, `blocks` times. In assembly because it is where most time goes, and because compilers run
- * out of registers: r4 to r11 are 16 sums, r1 the list, r2 its end, r3 the weights, r0, r12 and lr what is added. */
-typedef struct {
-    const uint32_t *weights;
-    const spk_u16 *list, *end;
-    uint32_t less;
-    const spk_u32 *from;
-    spk_u32 *to;
-    uint32_t blocks;
-} block_job;
-
+/* Four words of every row, `blocks` times: r4 to r11 are 16 sums, r1 the list, r2 its end, r3 the weights, r0, r12 and
+ * lr what is added. */
 #define ADD_ROW                        \
     "ldrh r0, [r1], #2\n\t"            \
     "add r0, r3, r0, lsl #2\n\t"       \
@@ -121,12 +128,11 @@ __attribute__((naked, noinline)) static void add_8bit_blocks(__attribute__((unus
 #elif defined(SPK_VECTORS)
 
 typedef uint16_t lanes8 __attribute__((vector_size(16)));
-typedef uint32_t pairs4 __attribute__((vector_size(16)));
 
 /* For computers with vector registers: four words of a row are eight 16-bit lanes, or rather two times eight. */
 static void add_8bit_4(const rows *r, uint32_t less, const spk_u32 *from, spk_u32 *to) {
     const uint32_t *weights = r->weights;
-    const pairs4 even_from = {from[0], from[2], from[4], from[6]}, odd_from = {from[1], from[3], from[5], from[7]};
+    const words4 even_from = {from[0], from[2], from[4], from[6]}, odd_from = {from[1], from[3], from[5], from[7]};
     lanes8 even = (lanes8)even_from - (uint16_t)less, odd = (lanes8)odd_from - (uint16_t)less;
     const spk_u16 *e = r->list;
     do {
@@ -135,7 +141,7 @@ static void add_8bit_4(const rows *r, uint32_t less, const spk_u32 *from, spk_u3
         even += row & 0xFF;
         odd += row >> 8;
     } while (++e != r->end);
-    const pairs4 even_to = (pairs4)even, odd_to = (pairs4)odd;
+    const words4 even_to = (words4)even, odd_to = (words4)odd;
     for (unsigned i = 0; i < 4; ++i) {
         to[2 * i] = even_to[i];
         to[2 * i + 1] = odd_to[i];
@@ -211,6 +217,8 @@ static void add_8bit(rows *r, unsigned words, uint32_t less, const spk_u32 *from
 
 #if SPK_HAS_BITS_4 || SPK_HAS_BITS_2
 
+#define NIBBLES 0x0F0F0F0Fu
+
 /* Adds a register of four byte sums to two pairs. */
 static inline void add_bytes(spk_u32 *to, uint32_t bytes) {
     to[0] = spk_close(spk_add_even(spk_open(to[0], 0), bytes));
@@ -222,7 +230,7 @@ static inline const spk_u16 *batch_end(const spk_u16 *list, const spk_u16 *end, 
     return (unsigned)(end - list) > batch ? list + batch : end;
 }
 
-static void take(uint32_t less, const spk_u32 *from, spk_u32 *to, unsigned pairs) {
+__attribute__((noinline)) static void take(uint32_t less, const spk_u32 *from, spk_u32 *to, unsigned pairs) {
     for (unsigned i = 0; i < pairs; ++i) {
         to[i] = spk_close(spk_open(from[i], less));
     }
@@ -232,22 +240,27 @@ static void take(uint32_t less, const spk_u32 *from, spk_u32 *to, unsigned pairs
 
 #if SPK_HAS_BITS_4
 
-#define NIBBLES 0x0F0F0F0Fu
 #define BATCH_4BIT 18u /* 18 * 14 < 256 */
+
+/* Sums of four bytes: words as they are, and their upper nibbles. What remains without these are the lower ones', exactly,
+ * although the former overflow: arithmetic is modulo 2^32 and the result is less. */
+__attribute__((noinline)) static void add_nibbles(spk_u32 *to, uint32_t words, uint32_t upper) {
+    add_bytes(to, words - (upper << 4));
+    add_bytes(to + 2, upper);
+}
 
 static void add_4bit_1(const rows *r, uint32_t less, const spk_u32 *from, spk_u32 *to) {
     const uint32_t *weights = r->weights;
     take(less, from, to, 4);
     for (const spk_u16 *e = r->list; e != r->end;) {
         const spk_u16 *stop = batch_end(e, r->end, BATCH_4BIT);
-        uint32_t a0 = 0, a1 = 0;
+        uint32_t a = 0, upper = 0;
         do {
-            uint32_t w = weights[*e++];
-            a0 += w & NIBBLES;
-            a1 += (w >> 4) & NIBBLES;
+            const uint32_t w = weights[*e++];
+            a += w;
+            upper += (w >> 4) & NIBBLES;
         } while (e != stop);
-        add_bytes(to, a0);
-        add_bytes(to + 2, a1);
+        add_nibbles(to, a, upper);
     }
 }
 
@@ -256,24 +269,186 @@ static void add_4bit_2(const rows *r, uint32_t less, const spk_u32 *from, spk_u3
     take(less, from, to, 8);
     for (const spk_u16 *e = r->list; e != r->end;) {
         const spk_u16 *stop = batch_end(e, r->end, BATCH_4BIT);
-        uint32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+        uint32_t a0 = 0, a1 = 0, upper0 = 0, upper1 = 0;
         do {
             const uint32_t *row = weights + *e++;
-            uint32_t w = row[0];
-            a0 += w & NIBBLES;
-            a1 += (w >> 4) & NIBBLES;
-            w = row[1];
-            a2 += w & NIBBLES;
-            a3 += (w >> 4) & NIBBLES;
+            const uint32_t w0 = row[0], w1 = row[1];
+            a0 += w0;
+            upper0 += (w0 >> 4) & NIBBLES;
+            a1 += w1;
+            upper1 += (w1 >> 4) & NIBBLES;
         } while (e != stop);
-        add_bytes(to, a0);
-        add_bytes(to + 2, a1);
-        add_bytes(to + 4, a2);
-        add_bytes(to + 6, a3);
+        add_nibbles(to, a0, upper0);
+        add_nibbles(to + 4, a1, upper1);
     }
 }
 
+#if defined(SPK_DSP)
+
+/* r4 to r7 are sums of words, r8 to r11 of their upper nibbles, r1 the list, r2 the batch's end, r3 the weights, r0 and
+ * r12 what is added, lr NIBBLES. */
+#define ADD_WORD(sum, upper, word)           \
+    "add " sum ", " sum ", " word "\n\t"     \
+    "and " word ", lr, " word ", lsr #4\n\t" \
+    "add " upper ", " upper ", " word "\n\t"
+
+#define ADD_ROW_4BIT              \
+    "ldrh r0, [r1], #2\n\t"       \
+    "add r0, r3, r0, lsl #2\n\t"  \
+    "ldr r12, [r0, #8]\n\t"       \
+    ADD_WORD("r6", "r10", "r12")  \
+    "ldr r12, [r0, #12]\n\t"      \
+    ADD_WORD("r7", "r11", "r12")  \
+    "ldrd r0, r12, [r0]\n\t"      \
+    ADD_WORD("r4", "r8", "r0")    \
+    ADD_WORD("r5", "r9", "r12")
+
+/* Eight pairs of sums, opened. */
+#define TAKE_8                   \
+    "ldm r1!, {r4-r11}\n\t"      \
+    "ssub16 r4, r4, r3\n\t"      \
+    "ssub16 r5, r5, r3\n\t"      \
+    "ssub16 r6, r6, r3\n\t"      \
+    "ssub16 r7, r7, r3\n\t"      \
+    "ssub16 r8, r8, r3\n\t"      \
+    "ssub16 r9, r9, r3\n\t"      \
+    "ssub16 r10, r10, r3\n\t"    \
+    "ssub16 r11, r11, r3\n\t"    \
+    "stm r2!, {r4-r11}\n\t"
+
+/* The byte sums of one word to four pairs. */
+#define EMPTY_WORD(sum, upper)                      \
+    "sub " sum ", " sum ", " upper ", lsl #4\n\t"   \
+    "ldm r3, {r0, r2, r12, lr}\n\t"                 \
+    "uxtab16 r0, r0, " sum "\n\t"                   \
+    "uxtab16 r2, r2, " sum ", ror #8\n\t"           \
+    "uxtab16 r12, r12, " upper "\n\t"               \
+    "uxtab16 lr, lr, " upper ", ror #8\n\t"         \
+    "stm r3!, {r0, r2, r12, lr}\n\t"
+
+__attribute__((naked, noinline)) static void add_4bit_blocks(__attribute__((unused)) block_job *job) {
+    __asm__ volatile(
+        "push {r4-r11, lr}\n\t"
+        "push {r0}\n"
+        "1:\n\t" /* a block: 32 channels */
+        "ldr r3, [r0, #12]\n\t"
+        "ldrd r1, r2, [r0, #16]\n\t"
+        TAKE_8
+        TAKE_8
+        "str r1, [r0, #16]\n\t"
+        "ldr r1, [r0, #4]\n"
+        "2:\n\t" /* a batch of at most 18 rows */
+        "ldr r2, [r0, #8]\n\t"
+        "add r12, r1, #36\n\t"
+        "cmp r2, r12\n\t"
+        "it hi\n\t"
+        "movhi r2, r12\n\t"
+        "ldr r3, [r0]\n\t"
+        "mov lr, #0x0F0F0F0F\n\t"
+        "movs r4, #0\n\t"
+        "movs r5, #0\n\t"
+        "movs r6, #0\n\t"
+        "movs r7, #0\n\t"
+        "mov r8, r4\n\t"
+        "mov r9, r4\n\t"
+        "mov r10, r4\n\t"
+        "mov r11, r4\n\t"
+        "sub r0, r2, r1\n\t"
+        "lsls r0, r0, #30\n\t" /* an odd row comes first */
+        "bne 4f\n"
+        "3:\n\t"
+        ADD_ROW_4BIT
+        "4:\n\t"
+        ADD_ROW_4BIT
+        "cmp r1, r2\n\t"
+        "bne 3b\n\t"
+        "ldr r0, [sp]\n\t"
+        "ldr r3, [r0, #20]\n\t"
+        EMPTY_WORD("r4", "r8")
+        EMPTY_WORD("r5", "r9")
+        EMPTY_WORD("r6", "r10")
+        EMPTY_WORD("r7", "r11")
+        "ldr r0, [sp]\n\t"
+        "ldr r2, [r0, #8]\n\t"
+        "cmp r1, r2\n\t"
+        "bne 2b\n\t"
+        "str r3, [r0, #20]\n\t"
+        "ldr r3, [r0]\n\t"
+        "adds r3, r3, #16\n\t"
+        "str r3, [r0]\n\t"
+        "ldr r12, [r0, #24]\n\t"
+        "subs r12, r12, #1\n\t"
+        "str r12, [r0, #24]\n\t"
+        "bne 1b\n\t"
+        "pop {r0}\n\t"
+        "pop {r4-r11, pc}\n");
+}
+
+#elif defined(SPK_VECTORS)
+
+static void add_4bit_4(const rows *r, uint32_t less, const spk_u32 *from, spk_u32 *to) {
+    const uint32_t *weights = r->weights;
+    take(less, from, to, 16);
+    for (const spk_u16 *e = r->list; e != r->end;) {
+        const spk_u16 *stop = batch_end(e, r->end, BATCH_4BIT);
+        words4 a = {0, 0, 0, 0}, upper = {0, 0, 0, 0};
+        do {
+            words4 row;
+            __builtin_memcpy(&row, weights + *e++, sizeof row);
+            a += row;
+            upper += (row >> 4) & NIBBLES;
+        } while (e != stop);
+        for (unsigned i = 0; i < 4; ++i) {
+            add_nibbles(to + 4 * i, a[i], upper[i]);
+        }
+    }
+}
+
+#elif !defined(__ARM_ARCH_6M__)
+
+__attribute__((noinline)) static void add_4bit_4(const rows *r, uint32_t less, const spk_u32 *from, spk_u32 *to) {
+    const uint32_t *weights = r->weights;
+    take(less, from, to, 16);
+    for (const spk_u16 *e = r->list; e != r->end;) {
+        const spk_u16 *stop = batch_end(e, r->end, BATCH_4BIT);
+        uint32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0, upper0 = 0, upper1 = 0, upper2 = 0, upper3 = 0;
+        do {
+            const uint32_t *row = weights + *e++;
+            uint32_t w0 = row[0], w1 = row[1];
+            a0 += w0;
+            upper0 += (w0 >> 4) & NIBBLES;
+            a1 += w1;
+            upper1 += (w1 >> 4) & NIBBLES;
+            w0 = row[2];
+            w1 = row[3];
+            a2 += w0;
+            upper2 += (w0 >> 4) & NIBBLES;
+            a3 += w1;
+            upper3 += (w1 >> 4) & NIBBLES;
+        } while (e != stop);
+        add_nibbles(to, a0, upper0);
+        add_nibbles(to + 4, a1, upper1);
+        add_nibbles(to + 8, a2, upper2);
+        add_nibbles(to + 12, a3, upper3);
+    }
+}
+#endif
+
 static void add_4bit(rows *r, unsigned words, uint32_t less, const spk_u32 *from, spk_u32 *to) {
+#if defined(SPK_DSP)
+    if (words >= 4) {
+        block_job job = {r->weights, r->list, r->end, less * 0x10001u, from, to, words >> 2};
+        add_4bit_blocks(&job);
+        r->weights = job.weights;
+        from = job.from;
+        to = job.to;
+        words &= 3u;
+    }
+#elif !defined(__ARM_ARCH_6M__)
+    for (; words >= 4; words -= 4, r->weights += 4, from += 16, to += 16) {
+        add_4bit_4(r, less, from, to);
+    }
+#endif
     for (; words >= 2; words -= 2, r->weights += 2, from += 8, to += 8) {
         add_4bit_2(r, less, from, to);
     }
@@ -286,27 +461,36 @@ static void add_4bit(rows *r, unsigned words, uint32_t less, const spk_u32 *from
 
 #if SPK_HAS_BITS_2
 
-#define QUARTERS 0x03030303u
-#define BATCH_2BIT 127u /* 127 * 2 < 256 */
+#define PAIRS_OF_BITS 0x33333333u
+#define BATCH_2BIT 7u      /* 7 * 2 < 16 */
+#define LONG_BATCH_2BIT 126u /* 126 * 2 < 256 */
 
+/* As with 4 bits, but first in sums of four bits, which go to those of bytes. */
 static void add_2bit(rows *r, unsigned words, uint32_t less, const spk_u32 *from, spk_u32 *to) {
     for (; words != 0; --words, ++r->weights, from += 8, to += 8) {
         const uint32_t *weights = r->weights;
         take(less, from, to, 8);
         for (const spk_u16 *e = r->list; e != r->end;) {
-            const spk_u16 *stop = batch_end(e, r->end, BATCH_2BIT);
-            uint32_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+            const spk_u16 *emptied = batch_end(e, r->end, LONG_BATCH_2BIT);
+            uint32_t b0 = 0, b1 = 0, b2 = 0, b3 = 0;
             do {
-                uint32_t w = weights[*e++];
-                a0 += w & QUARTERS;
-                a1 += (w >> 2) & QUARTERS;
-                a2 += (w >> 4) & QUARTERS;
-                a3 += (w >> 6) & QUARTERS;
-            } while (e != stop);
-            add_bytes(to, a0);
-            add_bytes(to + 2, a1);
-            add_bytes(to + 4, a2);
-            add_bytes(to + 6, a3);
+                const spk_u16 *stop = batch_end(e, emptied, BATCH_2BIT);
+                uint32_t a = 0, upper = 0;
+                do {
+                    const uint32_t w = weights[*e++];
+                    a += w;
+                    upper += (w >> 2) & PAIRS_OF_BITS;
+                } while (e != stop);
+                a -= upper << 2;
+                b0 += a & NIBBLES;
+                b1 += upper & NIBBLES;
+                b2 += (a >> 4) & NIBBLES;
+                b3 += (upper >> 4) & NIBBLES;
+            } while (e != emptied);
+            add_bytes(to, b0);
+            add_bytes(to + 2, b1);
+            add_bytes(to + 4, b2);
+            add_bytes(to + 6, b3);
         }
     }
 }
@@ -336,21 +520,25 @@ static void add_narrow(rows *r, const spk_term *term, unsigned words, const spk_
     }
 }
 
-/* The list holds at most 256 rows, whose sums fit into 16 bits: those are added to the 32-bit ones word by word. */
+static inline unsigned pairs_in_word(const spk_term *term) { return term->bits == 8 ? 2 : term->bits == 4 ? 4 : 8; }
+
+/* Of the words that are left of a row, those whose sums are 16 pairs or less. */
+static inline unsigned words_taken(const spk_term *term, unsigned left) { return left < term->bits ? left : term->bits; }
+
+/* The list holds at most 256 rows, whose sums fit into 16 bits: those are added to the 32-bit ones block by block. */
 static void add_wide(rows *r, const spk_term *term, spk_i32 *to) {
-    static const uint32_t zeros[8];
-    const unsigned channels = term->bits == 8 ? 4 : term->bits == 4 ? 8 : 16; /* in a word */
+    static const uint32_t zeros[16];
     for (unsigned words = term->row_words; words != 0;) {
-        uint32_t pairs[8];
-        const unsigned taken = (term->bits == 8 && words >= 4) ? 4 : 1;
+        uint32_t pairs[16];
+        const unsigned taken = words_taken(term, words), count = taken * pairs_in_word(term);
         const uint32_t *weights = r->weights;
         add_narrow(r, term, taken, zeros, pairs);
-        for (unsigned i = 0; i < taken * channels >> 1; ++i) {
+        for (unsigned i = 0; i < count; ++i) {
             to[2 * i] += (int16_t)pairs[i];
             to[2 * i + 1] += (int32_t)pairs[i] >> 16;
         }
         r->weights = weights + taken;
-        to += taken * channels;
+        to += 2 * count;
         words -= taken;
     }
 }
@@ -358,17 +546,15 @@ static void add_wide(rows *r, const spk_term *term, spk_i32 *to) {
 #if SPK_HAS_LEFT
 /* As add_wide, for rows that count 2^left times, and for sums of either width. */
 static void add_moved(rows *r, const spk_term *term, const spk_sums *sums) {
-    static const uint32_t zeros[8];
+    static const uint32_t zeros[16];
     const int32_t factor = (int32_t)1 << term->left;
-    const unsigned most = term->bits >> 1; /* words that hold 8 pairs */
-    const unsigned pairs_in_word = most == 4 ? 2 : most == 2 ? 4 : 8;
     unsigned channel = 0;
     for (unsigned words = term->row_words; words != 0;) {
-        uint32_t pairs[8];
-        const unsigned taken = words < most ? words : most;
+        uint32_t pairs[16];
+        const unsigned taken = words_taken(term, words), count = taken * pairs_in_word(term);
         const uint32_t *weights = r->weights;
         add_narrow(r, term, taken, zeros, pairs);
-        for (unsigned i = 0; i < taken * pairs_in_word; ++i, channel += 2) {
+        for (unsigned i = 0; i < count; ++i, channel += 2) {
             const int32_t low = (int16_t)pairs[i] * factor, high = ((int32_t)pairs[i] >> 16) * factor;
             if (sums->wide) {
                 spk_i32 *to = (spk_i32 *)sums->to + channel;
