@@ -29,6 +29,7 @@ from spikenas.run.quantization import QuantizeSettings
 from spikenas.run.report import render_report
 from spikenas.snn.bit_choice import choose_bits, least_flash
 from spikenas.snn.bounds import reaches
+from spikenas.snn.calibration import Calibration
 from spikenas.snn.flips import flipped_spikes
 from spikenas.snn.folding import fold
 from spikenas.snn.left_shifts import best_lefts
@@ -212,7 +213,7 @@ def test_histograms_of_weights_hold_every_integer() -> None:
 def test_rounded_weights_are_those_of_the_integer_network(seed: int) -> None:
     graph = random_graph(seed)
     float_model = random_model(graph, seed)
-    rounding = Rounding.of(float_model, {})
+    rounding = Rounding.of(float_model, Calibration())
     rounded = rounding.rounded(float_model)
     once, again = quantize(float_model), quantize(rounded, grid=rounding.grid)
     for name, array in once.weights.items():
@@ -249,7 +250,7 @@ def test_norms_that_move_leave_what_meets_on_one_grid(seed: int) -> None:
     """The rounded weights of layers that share a scale stay whole numbers of it, whatever becomes of their norms."""
     graph = at_bits(random_graph(seed), 4)
     start, rng = random_model(graph, seed), np.random.default_rng(seed)
-    rounding = Rounding.of(start, {})
+    rounding = Rounding.of(start, Calibration())
     moved = {
         name: array * rng.uniform(0.3, 3.0, array.shape).astype(np.float32)
         if name.endswith("running_var") or (name.endswith("weight") and array.ndim == 1)
@@ -266,7 +267,7 @@ def test_norms_that_move_leave_what_meets_on_one_grid(seed: int) -> None:
 def test_gradients_go_straight_through_where_nothing_is_cut_off() -> None:
     graph = at_bits(four_layers(), 2)
     float_model = random_model(graph, 0)
-    rounding = Rounding.of(float_model, {})
+    rounding = Rounding.of(float_model, Calibration())
     network = from_model(float_model)
     weight: torch.nn.Parameter = network.operator("one").weight
     rounded = rounding.weight(network, "one")

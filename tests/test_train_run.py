@@ -455,7 +455,7 @@ def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weight
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    command = ["train", "t4-b2-k3s2-16:003.00.0-pool", "--data", "digits", "--epochs", "20", "--out", str(out)]
+    command = ["train", "t2-b2-k3s2-8:003.00.0-pool", "--data", "digits", "--epochs", "20", "--out", str(out)]
     assert main(command) == 0
     told = capsys.readouterr().err
     assert "points in validation: training on with it" in told
@@ -464,9 +464,9 @@ def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weight
     tuned, before = load_model(out / "model.safetensors"), load_model(out / "unrounded.safetensors")
     integer = load_integer_model(out / "integer.safetensors")
     (conv,) = (name for name in bits_by_layer(integer) if "e03" in name)
-    rows = tuned.weights[f"{conv}.weight"].reshape(16, -1)
+    rows = tuned.weights[f"{conv}.weight"].reshape(8, -1)
     assert all(len(np.unique(np.abs(row))) <= 2 for row in rows)  # 0 and one step a channel
-    assert all(len(np.unique(np.abs(row))) > 2 for row in before.weights[f"{conv}.weight"].reshape(16, -1))
+    assert all(len(np.unique(np.abs(row))) > 2 for row in before.weights[f"{conv}.weight"].reshape(8, -1))
     test = load_dataset("digits", seed=0).test
     once = reference.run(quantize(before), test.images).outputs.argmax(1)
     assert json.loads((out / "summary.json").read_text())["integer_accuracy"] > np.mean(once == test.labels) + 0.02
@@ -484,15 +484,15 @@ def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weight
     )
 
     # with more steps and all else as it is, the integers are the run's own
-    assert main(["quantize", str(out), "--timesteps", "8", "--json"]) == 0
+    assert main(["quantize", str(out), "--timesteps", "4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     longer = load_integer_model(Path(found["model"]))
-    assert longer.graph.timesteps == 8
+    assert longer.graph.timesteps == 4
     assert longer.output_scale == integer.output_scale / 2
     assert all(np.array_equal(array, longer.weights[name]) for name, array in integer.weights.items())
     right = reference.run(longer, test.images).outputs.argmax(1) == test.labels
     assert found["integer_accuracy"] == np.mean(right)
-    steps = Model(replace(tuned.graph, timesteps=8), tuned.weights)
+    steps = Model(replace(tuned.graph, timesteps=4), tuned.weights)
     assert found["float_accuracy"] == pytest.approx(evaluate(from_model(steps), test).accuracy)
 
 

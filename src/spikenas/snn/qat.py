@@ -25,12 +25,13 @@ from torch.nn import functional
 from spikenas.data.split import Split
 from spikenas.graph import Conv2d, Graph, Linear
 from spikenas.model import Model, norm_targets
+from spikenas.snn.calibration import Calibration, Images, calibrate
 from spikenas.snn.execution import folded
 from spikenas.snn.folding import fold
 from spikenas.snn.learning_curve import BatchStats, EpochStats, TrainResult
 from spikenas.snn.network import Network, from_model
 from spikenas.snn.precision import weighted_layers
-from spikenas.snn.quantize import largest_currents
+from spikenas.snn.quantize import whole_weights
 from spikenas.snn.scales import Grid, Scales, largest_weight
 from spikenas.snn.train import train
 from spikenas.snn.train_config import TrainConfig
@@ -55,7 +56,7 @@ def fine_tune(
     val_split: Split,
     config: TrainConfig = FINE_TUNING,
     *,
-    calibration: npt.NDArray[np.uint8] | None = None,
+    calibration: Images | None = None,
     teacher: Model | None = None,
     on_epoch: Callable[[EpochStats], None] | None = None,
     on_batch: Callable[[BatchStats], None] | None = None,
@@ -65,7 +66,7 @@ def fine_tune(
     ``calibration`` as for quantize, ``teacher`` as for train. Raises QuantizeError for a model that cannot be
     made integer.
     """
-    rounding = Rounding.of(model, {} if calibration is None else largest_currents(model, calibration))
+    rounding = Rounding.of(model, Calibration() if calibration is None else calibrate(model, calibration))
 
     def build(graph: Graph, **settings: Any) -> Network:
         return RoundedNetwork(graph, rounding=rounding, **settings)
@@ -75,7 +76,7 @@ def fine_tune(
         train_split,
         val_split,
         config,
-        start=model,
+        start=Model(model.graph, {**model.weights, **rounding.start}),
         build=build,
         teacher=teacher,
         on_epoch=on_epoch,
@@ -86,26 +87,32 @@ def fine_tune(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rounding:
-    """By layer how its weights are rounded: ``steps`` [out, in, 1, ...] behind its norm, and whole ``limits``."""
+    """By layer how its weights are rounded: ``steps`` [out, in, 1, ...] behind its norm, and whole ``limits``.
+
+    ``start``: the weights before their norms, those that :mod:`spikenas.snn.compensation` would round.
+    """
 
     grid: Grid
     steps: Mapping[str, Tensor]
     limits: Mapping[str, int]
     norms: Mapping[str, str]
     """by layer the BatchNorm2d that is folded into it"""
+    start: Mapping[str, npt.NDArray[np.float32]]
 
     @classmethod
-    def of(cls, model: Model, largest: Mapping[str, Floats]) -> Rounding:
+    def of(cls, model: Model, calibration: Calibration) -> Rounding:
         """The rounding that quantization would choose for ``model``."""
-        scales = Scales(fold(model), largest)
+        scales = Scales(fold(model), calibration.largest)
         grid = scales.chosen()
-        steps = {}
+        steps, start = {}, {}
         for name, worth in grid.steps.items():
-            inputs = scales.input_scale(name)
-            shape = (*inputs.shape, *[1] * (model.weights[f"{name}.weight"].ndim - 2))
-            steps[name] = torch.from_numpy((worth[:, None] / inputs).reshape(shape))
+            inputs, weight = scales.input_scale(name), model.weights[f"{name}.weight"]
+            steps[name] = torch.from_numpy((worth[:, None] / inputs).reshape(*inputs.shape, *[1] * (weight.ndim - 2)))
+            whole, (better, _) = scales.whole_weight(name), whole_weights(scales, calibration, name)
+            before_norm = np.divide(weight, whole, out=np.zeros_like(whole), where=whole != 0)
+            start[f"{name}.weight"] = (better * before_norm).astype(np.float32)
         limits = {name: largest_weight(layer.weight_bits) for name, layer in weighted_layers(model.graph).items()}
-        return cls(grid, steps, limits, {conv: norm for norm, conv in norm_targets(model.graph)[0].items()})
+        return cls(grid, steps, limits, {conv: norm for norm, conv in norm_targets(model.graph)[0].items()}, start)
 
     def weight(self, network: Network, name: str) -> Tensor:
         """A layer's rounded weight; gradients go straight through where nothing is cut off."""

@@ -13,21 +13,22 @@ Every current is an integer times a scale per channel; nothing is ever multiplie
 Where whole numbers come in (pixels, currents), sums are long and the 16 bits of a current would overflow: there
 the weights are made finer than ``s`` by 2**shift, and the sum is shifted back; the shift is the least at which the
 current provably fits. Folding and symmetric weights per channel are those of Jacob et al. (arXiv 1712.05877), whose
-multiplication per value the threshold absorbs here.
+multiplication per value the threshold absorbs here. Which of the two nearest integers a weight becomes is decided by
+what it meets in calibration (:mod:`spikenas.snn.compensation`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from spikenas.errors import QuantizeError
-from spikenas.graph import Conv2d, Kind, Lif, Linear
-from spikenas.model import CURRENT_MAX, IntegerModel, Model, norm_targets
+from spikenas.graph import Conv2d, Lif, Linear
+from spikenas.model import CURRENT_MAX, IntegerModel, Model
 from spikenas.snn.bounds import reaches
+from spikenas.snn.calibration import Calibration, Images, calibrate
+from spikenas.snn.compensation import compensated
 from spikenas.snn.folding import Floats, Folded, fold
-from spikenas.snn.network import from_model, normalize
 from spikenas.snn.scales import HAIR, Grid, Scales, largest_threshold, largest_weight
 
 Arrays = dict[str, npt.NDArray[np.int32]]
@@ -35,23 +36,25 @@ Arrays = dict[str, npt.NDArray[np.int32]]
 
 def quantize(
     model: Model,
-    calibration_images: npt.NDArray[np.uint8] | None = None,
+    calibration: Calibration | Images | None = None,
     *,
     grid: Grid | None = None,
 ) -> IntegerModel:
     """The integer model of a trained float model, each layer at its own ``weight_bits``.
 
-    ``calibration_images`` uint8 [N, C, H, W] or [N, T, C, H, W], from the training split only: where their currents
-    would leave 16 bits, the scale is made coarser. ``grid``: what the weights were trained
-    on. Raises QuantizeError, naming the node, for what cannot be made integer.
+    ``calibration``: what the model does on images of the training split, or these images, uint8 [N, C, H, W] or
+    [N, T, C, H, W]. Where their currents would leave 16 bits, the scale is made coarser, and weights are rounded so
+    that their errors cancel on them. ``grid``: what the weights were trained on, to whose nearest points they are
+    rounded. Raises QuantizeError, naming the node, for what cannot be made integer.
     """
     folded = fold(model)
-    largest = {} if calibration_images is None else largest_currents(model, calibration_images)
-    scales = Scales(folded, largest, grid)
+    if not isinstance(calibration, Calibration):
+        calibration = Calibration() if calibration is None else calibrate(model, calibration)
+    scales = Scales(folded, calibration.largest, grid)
     weights: Arrays = {}
     for name, layer in folded.graph.layers.items():
         if isinstance(layer, Conv2d | Linear):
-            weights |= _layer(folded, scales, name, layer)
+            weights |= _layer(scales, calibration, name, layer)
         elif isinstance(layer, Lif):
             weights |= _neuron(folded, scales, name, layer)
     integer = IntegerModel(folded.graph, weights, float(scales.scale(folded.graph.output)[0]))
@@ -61,17 +64,36 @@ def quantize(
     return integer
 
 
-def _layer(folded: Folded, scales: Scales, name: str, layer: Conv2d | Linear) -> Arrays:
-    scale, shift, limit = scales.scale(name), scales.shift(name), largest_weight(layer.weight_bits)
-    fine = scales.fine_weight(name)
-    weight = np.rint(fine * 2.0**shift / scale.reshape(-1, *[1] * (fine.ndim - 1)))
+def _layer(scales: Scales, calibration: Calibration, name: str, layer: Conv2d | Linear) -> Arrays:
+    limit, shift = largest_weight(layer.weight_bits), scales.shift(name)
+    weight, bias = whole_weights(scales, calibration, name)
     arrays = {
-        f"{name}.weight": np.clip(weight, -limit, limit).astype(np.int32),
+        f"{name}.weight": np.clip(np.rint(weight), -limit, limit).astype(np.int32),
         f"{name}.shift": np.array(shift, np.int32),
     }
     if layer.bias:
-        arrays[f"{name}.bias"] = np.rint(folded.layers[name].bias / scale).astype(np.int32)
+        arrays[f"{name}.bias"] = np.rint(bias / 2.0**shift).astype(np.int32)
     return arrays
+
+
+def whole_weights(scales: Scales, calibration: Calibration, name: str) -> tuple[Floats, Floats]:
+    """A layer's weights [out, in, ...] and bias [out], in units of its integer weights; their nearest are these."""
+    layer = scales.graph[name]
+    assert isinstance(layer, Conv2d | Linear)
+    weight = scales.whole_weight(name)
+    bias = scales.folded.layers[name].bias / scales.step(name)
+    if scales.grid is not None or name not in calibration.products:
+        return weight, bias
+    every = np.column_stack([weight.reshape(len(weight), -1), *[bias] * layer.bias])
+    rounded, products = weight[0].size, calibration.products[name]
+    of_group = len(weight) // len(products)
+    for first, met in zip(range(0, len(weight), of_group), products, strict=True):
+        rows = slice(first, first + of_group)
+        inputs = np.repeat(scales.input_scale(name)[first], weight[0, 0].size)
+        real = np.append(inputs, 1.0)[: every.shape[1]]  # units of what the weights meet
+        met = met[: len(real), : len(real)] / np.outer(real, real)
+        every[rows] = compensated(every[rows], met, largest_weight(layer.weight_bits), rounded)
+    return every[:, :rounded].reshape(weight.shape), every[:, rounded] if layer.bias else bias
 
 
 def _neuron(folded: Folded, scales: Scales, name: str, layer: Lif) -> Arrays:
@@ -99,21 +121,3 @@ def _threshold(name: str, layer: Lif, real: Floats) -> npt.NDArray[np.int32]:
             f"{layer.membrane_bits} bits end at {most}: widen them or lower the threshold"
         )
     return threshold.astype(np.int32)
-
-
-def largest_currents(model: Model, images: npt.NDArray[np.uint8]) -> dict[str, Floats]:
-    """The largest absolute current per channel of each node of the integer graph, over ``images``."""
-    into_conv, _ = norm_targets(model.graph)
-    replaced = set(into_conv.values())  # their currents before the norm do not exist once it is folded
-    largest: dict[str, Floats] = {}
-
-    def watch(name: str, value: torch.Tensor) -> None:
-        if model.graph.kinds[name] is Kind.CURRENT and name not in replaced:
-            node = into_conv.get(name, name)
-            most = value.abs().transpose(0, 2).flatten(1).amax(1).double().numpy()
-            largest[node] = np.maximum(largest.get(node, 0.0), most)
-
-    network = from_model(model).eval()
-    with torch.no_grad():
-        network.steps(normalize(torch.from_numpy(images)), watch)
-    return largest

@@ -74,16 +74,25 @@ class Scales:
         self.scale(name)
         return self._shifts[name]
 
+    def step(self, name: str) -> Floats:
+        """Real units per integer in the weights of a Conv2d or Linear, per channel."""
+        step: Floats = self.scale(name) / 2.0 ** self.shift(name)
+        return step
+
     def chosen(self) -> Grid:
         """The shifts of all layers, and the steps of their weights."""
-        shifts = {name: self.shift(name) for name in self.folded.layers}
-        return Grid(shifts, {name: self.scale(name) / 2.0**shift for name, shift in shifts.items()})
+        layers = self.folded.layers
+        return Grid({name: self.shift(name) for name in layers}, {name: self.step(name) for name in layers})
 
     def fine_weight(self, name: str) -> Floats:
         """Weights that take the integers of the layer's input to real units."""
         weight = self.folded.layers[name].weight
         fine: Floats = weight * self.input_scale(name).reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
         return fine
+
+    def whole_weight(self, name: str) -> Floats:
+        """The weights in units of their integers."""
+        return _over(self.fine_weight(name), self.step(name))
 
     def input_scale(self, name: str) -> Floats:
         """[out, in]: real units per integer of the input that each of a layer's weights meets."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from spikenas.cost.flash import WEIGHT_BITS
 from spikenas.data.split import Split
 from spikenas.model import IntegerModel, Model
+from spikenas.snn.calibration import calibrate
 from spikenas.snn.integer_network import predict
 from spikenas.snn.precision import MOST_BITS, model_with_bits
 from spikenas.snn.quantize import quantize
@@ -46,8 +47,8 @@ def sensitivities(
     ``judged``: validation images, not test images; ``calibration``: training images. ``on_step`` is told how many
     settings of how many are measured, and which is next.
     """
-    eight = dict.fromkeys(layers, MOST_BITS)
-    reference = _logits(quantize(model_with_bits(model, eight), calibration), judged.images)
+    eight, seen = dict.fromkeys(layers, MOST_BITS), calibrate(model, calibration)
+    reference = _logits(quantize(model_with_bits(model, eight), seen), judged.images)
     variance = float(reference.var(axis=0).mean())
     right = _accuracy(reference, judged)
     found: list[Sensitivity] = []
@@ -55,7 +56,7 @@ def sensitivities(
     for name, bits in every:
         if on_step is not None:
             on_step(len(found), len(every), f"{name} at {bits} bits")
-        logits = _logits(quantize(model_with_bits(model, {**eight, name: bits}), calibration), judged.images)
+        logits = _logits(quantize(model_with_bits(model, {**eight, name: bits}), seen), judged.images)
         noise = float(((logits - reference) ** 2).mean()) / max(variance, 1e-12)
         found.append(Sensitivity(name, bits, noise, right - _accuracy(logits, judged)))
     return found
