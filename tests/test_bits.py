@@ -38,7 +38,7 @@ from spikenas.snn.precision import bits_of_list, bytes_by_bits, model_with_bits,
 from spikenas.snn.qat import RoundedNetwork, Rounding, fine_tune, qat_config
 from spikenas.snn.quantize import quantize
 from spikenas.snn.ranges import membrane_ranges, never_saturates, weight_ranges
-from spikenas.snn.scales import best_steps, largest_weight
+from spikenas.snn.scales import largest_weight, nearest_steps
 
 TARGET = load_target("cortex-m4")
 
@@ -100,7 +100,7 @@ def test_few_bits_are_stepped_better_than_by_the_largest(seed: int, bits: int) -
         rounded = np.minimum(np.rint(weights / step[:, None]), limit) * step[:, None]
         return np.asarray(((rounded - weights) ** 2).sum(axis=1))
 
-    assert (error(best_steps(weights, bits)) <= error(weights.max(axis=1) / limit) + 1e-9).all()
+    assert (error(nearest_steps(weights, bits)) <= error(weights.max(axis=1) / limit) + 1e-9).all()
 
 
 # --- lists and budgets ----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from spikenas import reference
 from spikenas.cli.main import main
 from spikenas.cli.progress import RunProgress
 from spikenas.data.datasets import load_dataset
-from spikenas.data.split import Split
+from spikenas.data.split import Split, thin
 from spikenas.errors import RunError
 from spikenas.graph import (
     Add,
@@ -40,13 +40,14 @@ from spikenas.graph import (
 )
 from spikenas.model import Model
 from spikenas.run.artifacts import load_integer_model, load_model
-from spikenas.run.trainer import ShortTrainer
+from spikenas.run.trainer import CALIBRATION_IMAGES, ShortTrainer
 from spikenas.run.training_store import load_training, save_training
+from spikenas.snn.calibration import calibrate
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import Network, from_model, normalize
 from spikenas.snn.operations_count import count_operations
 from spikenas.snn.precision import bits_by_layer
-from spikenas.snn.qat import fine_tune, qat_config
+from spikenas.snn.qat import Rounding, fine_tune, qat_config
 from spikenas.snn.quantize import quantize
 from spikenas.snn.train import TrainConfig, TrainState, train
 from spikenas.snn.training_run import TrainingRun, rate_epochs
@@ -455,7 +456,7 @@ def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weight
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    command = ["train", "t2-b2-k3s2-8:003.00.0-pool", "--data", "digits", "--epochs", "20", "--out", str(out)]
+    command = ["train", "t4-b2-k3s2-4:003.00.0-pool", "--data", "digits", "--epochs", "20", "--out", str(out)]
     assert main(command) == 0
     told = capsys.readouterr().err
     assert "points in validation: training on with it" in told
@@ -464,9 +465,9 @@ def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weight
     tuned, before = load_model(out / "model.safetensors"), load_model(out / "unrounded.safetensors")
     integer = load_integer_model(out / "integer.safetensors")
     (conv,) = (name for name in bits_by_layer(integer) if "e03" in name)
-    rows = tuned.weights[f"{conv}.weight"].reshape(8, -1)
+    rows = tuned.weights[f"{conv}.weight"].reshape(4, -1)
     assert all(len(np.unique(np.abs(row))) <= 2 for row in rows)  # 0 and one step a channel
-    assert all(len(np.unique(np.abs(row))) > 2 for row in before.weights[f"{conv}.weight"].reshape(8, -1))
+    assert all(len(np.unique(np.abs(row))) > 2 for row in before.weights[f"{conv}.weight"].reshape(4, -1))
     test = load_dataset("digits", seed=0).test
     once = reference.run(quantize(before), test.images).outputs.argmax(1)
     assert json.loads((out / "summary.json").read_text())["integer_accuracy"] > np.mean(once == test.labels) + 0.02
@@ -484,15 +485,15 @@ def test_where_rounding_costs_much_the_network_is_trained_on_with_rounded_weight
     )
 
     # with more steps and all else as it is, the integers are the run's own
-    assert main(["quantize", str(out), "--timesteps", "4", "--json"]) == 0
+    assert main(["quantize", str(out), "--timesteps", "8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     longer = load_integer_model(Path(found["model"]))
-    assert longer.graph.timesteps == 4
+    assert longer.graph.timesteps == 8
     assert longer.output_scale == integer.output_scale / 2
     assert all(np.array_equal(array, longer.weights[name]) for name, array in integer.weights.items())
     right = reference.run(longer, test.images).outputs.argmax(1) == test.labels
     assert found["integer_accuracy"] == np.mean(right)
-    steps = Model(replace(tuned.graph, timesteps=4), tuned.weights)
+    steps = Model(replace(tuned.graph, timesteps=8), tuned.weights)
     assert found["float_accuracy"] == pytest.approx(evaluate(from_model(steps), test).accuracy)
 
 
@@ -504,14 +505,22 @@ def test_a_candidate_of_few_bits_is_judged_with_rounded_weights_and_goes_on_with
     plain = train(graph, data.train, data.val, TrainConfig(threads=1, epochs=3))
     for name, array in plain.model.weights.items():
         assert np.array_equal(found.model.weights[name], array), name
-    tuned = fine_tune(plain.model, data.train, data.val, replace(qat_config(1, seed=0), threads=1)).model
+    seen = thin(data.train, CALIBRATION_IMAGES, np.random.default_rng(0)).images
+    tuning = replace(qat_config(1, seed=0), threads=1)
+    tuned = fine_tune(plain.model, data.train, data.val, tuning, calibration=seen).model
     assert found.accuracy == evaluate(from_model(tuned), data.val).accuracy != plain.best.val_accuracy
+
+    four = space.lower(space.parse("t2-b4-k3s2-16:003.00.0-pool"), data.input_shape, data.classes)
+    sure = trainer(four, None, epochs=8, seed=0)  # for which rounding does next to nothing
+    wanted = Model(four, sure.model.weights)
+    rounding = Rounding.of(wanted, calibrate(wanted, seen))
+    judged = evaluate(from_model(rounding.untrained(wanted)), data.val)
+    assert (sure.accuracy, sure.spike_rates) == (judged.accuracy, judged.spike_rates)
 
     on_rates = ShortTrainer(data.train, data.val, TrainConfig(threads=1, rate_coded=1.0))
     raced = on_rates(graph, None, epochs=3, seed=0)
     assert [row["on_rates"] for row in raced.curve] == [True] * 3
-    rounding = replace(qat_config(1, seed=0), threads=1, rate_coded=1.0)
-    tuned = fine_tune(raced.model, data.train, data.val, rounding).model
-    judged = evaluate(from_model(tuned).on_rates(), data.val)
+    rounded = Rounding.of(raced.model, calibrate(raced.model, seen)).untrained(raced.model)
+    judged = evaluate(from_model(rounded).on_rates(), data.val)
     assert (raced.accuracy, raced.spike_rates) == (judged.accuracy, judged.spike_rates)
-    assert raced.accuracy != evaluate(from_model(tuned), data.val).accuracy
+    assert raced.accuracy != evaluate(from_model(rounded), data.val).accuracy

@@ -11,10 +11,11 @@ from spikenas.graph import Graph
 from spikenas.model import Model
 from spikenas.run.evaluator import Training
 from spikenas.score.structure import work
-from spikenas.snn.evaluate import evaluate
+from spikenas.snn.calibration import calibrate
+from spikenas.snn.evaluate import Evaluation, evaluate
 from spikenas.snn.network import from_model
 from spikenas.snn.precision import has_few_bits
-from spikenas.snn.qat import fine_tune, qat_config
+from spikenas.snn.qat import Rounding, fine_tune, qat_config
 from spikenas.snn.train import TrainConfig, train
 from spikenas.snn.training_run import has_rates
 from spikenas.space.space import load_space
@@ -24,8 +25,8 @@ from spikenas.space.space import load_space
 class ShortTrainer:
     """Trains candidates on ``train_split`` under ``config``, whose epochs and seed each call replaces.
 
-    Where ``config`` trains on rates to the end, a network is judged on them, too. A network of few bits is judged after
-    one more epoch with its weights rounded, as it would be used.
+    Where ``config`` trains on rates to the end, a network is judged on them, too. A network of few bits is judged with
+    its weights rounded, as it would be used, and after one more epoch with them where rounding costs much.
 
     ``most_work``: weights applied in an epoch at most, so that one shows fewer images to a network that has more in an
     epoch of the training that is to follow; None shows everyone all images.
@@ -40,16 +41,29 @@ class ShortTrainer:
         config = replace(self.config, epochs=epochs, seed=seed)
         shown = self.shown(graph)
         result = train(graph, shown, self.val_split, config, start=start)
-        used = result.model
+        on_rates = result.curve[-1].on_rates
+        judged = self._judged(result.model, on_rates)
         if has_few_bits(graph):
-            tuning = qat_config(1, seed=seed)
-            batch_size, threads, rate_coded = config.batch_size, config.threads, config.rate_coded
-            tuning = replace(tuning, batch_size=batch_size, threads=threads, rate_coded=rate_coded)
-            used = fine_tune(used, shown, self.val_split, tuning).model
-        network = from_model(used)
-        judged = evaluate(network.on_rates() if result.curve[-1].on_rates else network, self.val_split)
+            judged = self._judged_rounded(result.model, judged, shown, config, on_rates)
         curve = tuple(asdict(stats) for stats in result.curve)
         return Training(result.model, judged.accuracy, curve, judged.spike_rates)
+
+    def _judged(self, model: Model, on_rates: bool) -> Evaluation:
+        network = from_model(model)
+        return evaluate(network.on_rates() if on_rates else network, self.val_split)
+
+    def _judged_rounded(
+        self, model: Model, real: Evaluation, shown: Split, config: TrainConfig, on_rates: bool
+    ) -> Evaluation:
+        """Of ``model``, which is as good as ``real`` before its weights are rounded."""
+        seen = thin(shown, CALIBRATION_IMAGES, np.random.default_rng(config.seed)).images
+        rounding = Rounding.of(model, calibrate(model, seen))
+        judged = self._judged(rounding.untrained(model), on_rates)
+        if judged.accuracy >= real.accuracy - MOST_LOST:
+            return judged
+        tuning = qat_config(1, seed=config.seed)
+        tuning = replace(tuning, batch_size=config.batch_size, threads=config.threads, rate_coded=config.rate_coded)
+        return self._judged(fine_tune(model, shown, self.val_split, tuning, calibration=seen).model, on_rates)
 
     def shown(self, graph: Graph) -> Split:
         """The images of an epoch, the same in every training of ``graph``."""
@@ -78,4 +92,7 @@ def measured_work_rate(train_split: Split) -> float:
 
 
 IMAGES_LEAST = 1000
+CALIBRATION_IMAGES = 300
+MOST_LOST = 0.01
+"""of validation accuracy, up to which a candidate is judged as it is rounded: so much is chance"""
 TIMED, TIMED_IMAGES = "t4-b8-k3s1-64:003.00.0-pool", 512

@@ -31,7 +31,6 @@ from spikenas.snn.folding import fold
 from spikenas.snn.learning_curve import BatchStats, EpochStats, TrainResult
 from spikenas.snn.network import Network, from_model
 from spikenas.snn.precision import weighted_layers
-from spikenas.snn.quantize import whole_weights
 from spikenas.snn.scales import Grid, Scales, largest_weight
 from spikenas.snn.train import train
 from spikenas.snn.train_config import TrainConfig
@@ -63,8 +62,8 @@ def fine_tune(
 ) -> FineTuned:
     """Train ``model`` on with its weights rounded to their ``weight_bits``; quantize the result with its grid.
 
-    ``calibration`` as for quantize, ``teacher`` as for train. Raises QuantizeError for a model that cannot be
-    made integer.
+    It starts from weights whose errors cancel on ``calibration``; biases find themselves, behind norms. ``teacher`` as
+    for train. Raises QuantizeError for a model that cannot be made integer.
     """
     rounding = Rounding.of(model, Calibration() if calibration is None else calibrate(model, calibration))
 
@@ -76,7 +75,7 @@ def fine_tune(
         train_split,
         val_split,
         config,
-        start=Model(model.graph, {**model.weights, **rounding.start}),
+        start=Model(model.graph, {**model.weights, **rounding.weights}),
         build=build,
         teacher=teacher,
         on_epoch=on_epoch,
@@ -89,7 +88,8 @@ def fine_tune(
 class Rounding:
     """By layer how its weights are rounded: ``steps`` [out, in, 1, ...] behind its norm, and whole ``limits``.
 
-    ``start``: the weights before their norms, those that :mod:`spikenas.snn.compensation` would round.
+    ``weights`` and ``biases``: arrays of the model with which its nearest integers err least together
+    (:mod:`spikenas.snn.compensation`).
     """
 
     grid: Grid
@@ -97,22 +97,31 @@ class Rounding:
     limits: Mapping[str, int]
     norms: Mapping[str, str]
     """by layer the BatchNorm2d that is folded into it"""
-    start: Mapping[str, npt.NDArray[np.float32]]
+    weights: Mapping[str, npt.NDArray[np.float32]]
+    biases: Mapping[str, npt.NDArray[np.float32]]
 
     @classmethod
     def of(cls, model: Model, calibration: Calibration) -> Rounding:
         """The rounding that quantization would choose for ``model``."""
-        scales = Scales(fold(model), calibration.largest)
-        grid = scales.chosen()
-        steps, start = {}, {}
+        scales = Scales(fold(model), calibration)
+        grid, norms = scales.chosen(), {conv: norm for norm, conv in norm_targets(model.graph)[0].items()}
+        limits = {name: largest_weight(layer.weight_bits) for name, layer in weighted_layers(model.graph).items()}
+        steps, weights, biases = {}, {}, {}
         for name, worth in grid.steps.items():
             inputs, weight = scales.input_scale(name), model.weights[f"{name}.weight"]
             steps[name] = torch.from_numpy((worth[:, None] / inputs).reshape(*inputs.shape, *[1] * (weight.ndim - 2)))
-            whole, (better, _) = scales.whole_weight(name), whole_weights(scales, calibration, name)
-            before_norm = np.divide(weight, whole, out=np.zeros_like(whole), where=whole != 0)
-            start[f"{name}.weight"] = (better * before_norm).astype(np.float32)
-        limits = {name: largest_weight(layer.weight_bits) for name, layer in weighted_layers(model.graph).items()}
-        return cls(grid, steps, limits, {conv: norm for norm, conv in norm_targets(model.graph)[0].items()}, start)
+            before, after = scales.whole_weights(name), scales.compensated_weights(name)
+            in_front = np.divide(weight, before[0], out=np.zeros_like(before[0]), where=before[0] != 0)
+            inside = np.clip(after[0], -limits[name], limits[name])  # beyond, there is no gradient
+            weights[f"{name}.weight"] = (inside * in_front).astype(np.float32)
+            bias = f"{norms.get(name, name)}.bias"
+            if bias in model.weights:
+                biases[bias] = (model.weights[bias] + (after[1] - before[1]) * worth).astype(np.float32)
+        return cls(grid, steps, limits, norms, weights, biases)
+
+    def untrained(self, model: Model) -> Model:
+        """``model``, of which this is the rounding, rounded without being trained on."""
+        return self.rounded(Model(model.graph, {**model.weights, **self.weights, **self.biases}))
 
     def weight(self, network: Network, name: str) -> Tensor:
         """A layer's rounded weight; gradients go straight through where nothing is cut off."""

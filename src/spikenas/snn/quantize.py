@@ -27,7 +27,6 @@ from spikenas.graph import Conv2d, Lif, Linear
 from spikenas.model import CURRENT_MAX, IntegerModel, Model
 from spikenas.snn.bounds import reaches
 from spikenas.snn.calibration import Calibration, Images, calibrate
-from spikenas.snn.compensation import compensated
 from spikenas.snn.folding import Floats, Folded, fold
 from spikenas.snn.scales import HAIR, Grid, Scales, largest_threshold, largest_weight
 
@@ -50,11 +49,11 @@ def quantize(
     folded = fold(model)
     if not isinstance(calibration, Calibration):
         calibration = Calibration() if calibration is None else calibrate(model, calibration)
-    scales = Scales(folded, calibration.largest, grid)
+    scales = Scales(folded, calibration, grid)
     weights: Arrays = {}
     for name, layer in folded.graph.layers.items():
         if isinstance(layer, Conv2d | Linear):
-            weights |= _layer(scales, calibration, name, layer)
+            weights |= _layer(scales, name, layer)
         elif isinstance(layer, Lif):
             weights |= _neuron(folded, scales, name, layer)
     integer = IntegerModel(folded.graph, weights, float(scales.scale(folded.graph.output)[0]))
@@ -64,9 +63,9 @@ def quantize(
     return integer
 
 
-def _layer(scales: Scales, calibration: Calibration, name: str, layer: Conv2d | Linear) -> Arrays:
+def _layer(scales: Scales, name: str, layer: Conv2d | Linear) -> Arrays:
     limit, shift = largest_weight(layer.weight_bits), scales.shift(name)
-    weight, bias = whole_weights(scales, calibration, name)
+    weight, bias = scales.compensated_weights(name) if scales.grid is None else scales.whole_weights(name)
     arrays = {
         f"{name}.weight": np.clip(np.rint(weight), -limit, limit).astype(np.int32),
         f"{name}.shift": np.array(shift, np.int32),
@@ -74,26 +73,6 @@ def _layer(scales: Scales, calibration: Calibration, name: str, layer: Conv2d | 
     if layer.bias:
         arrays[f"{name}.bias"] = np.rint(bias / 2.0**shift).astype(np.int32)
     return arrays
-
-
-def whole_weights(scales: Scales, calibration: Calibration, name: str) -> tuple[Floats, Floats]:
-    """A layer's weights [out, in, ...] and bias [out], in units of its integer weights; their nearest are these."""
-    layer = scales.graph[name]
-    assert isinstance(layer, Conv2d | Linear)
-    weight = scales.whole_weight(name)
-    bias = scales.folded.layers[name].bias / scales.step(name)
-    if scales.grid is not None or name not in calibration.products:
-        return weight, bias
-    every = np.column_stack([weight.reshape(len(weight), -1), *[bias] * layer.bias])
-    rounded, products = weight[0].size, calibration.products[name]
-    of_group = len(weight) // len(products)
-    for first, met in zip(range(0, len(weight), of_group), products, strict=True):
-        rows = slice(first, first + of_group)
-        inputs = np.repeat(scales.input_scale(name)[first], weight[0, 0].size)
-        real = np.append(inputs, 1.0)[: every.shape[1]]  # units of what the weights meet
-        met = met[: len(real), : len(real)] / np.outer(real, real)
-        every[rows] = compensated(every[rows], met, largest_weight(layer.weight_bits), rounded)
-    return every[:, :rounded].reshape(weight.shape), every[:, rounded] if layer.bias else bias
 
 
 def _neuron(folded: Folded, scales: Scales, name: str, layer: Lif) -> Arrays:

@@ -6,7 +6,7 @@ Nothing is ever multiplied to change a scale, so currents that meet must share o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, floor, log2, sqrt
 
@@ -16,6 +16,8 @@ from spikenas.cost.cost import DEFAULT_SPIKE_RATE
 from spikenas.errors import QuantizeError
 from spikenas.graph import Add, AvgPool2d, Conv2d, Flatten, Graph, Input, Kind, Lif, Linear, Mean, Output, Vote
 from spikenas.model import CURRENT_MAX, CURRENT_MIN, FEW_BITS, LEFT_MAX, RIGHT_MAX, in_accumulator, is_coarse_alone
+from spikenas.snn.calibration import Calibration
+from spikenas.snn.compensation import best_steps, compensated
 from spikenas.snn.folding import Floats, Folded
 from spikenas.snn.left_shifts import best_lefts
 
@@ -42,12 +44,12 @@ class Grid:
 class Scales:
     """Scales and shifts, found group by group from the input on.
 
-    ``largest``: the largest current per channel seen at a node in calibration, to be kept within 16 bits.
+    ``calibration``: currents seen there are kept within 16 bits, weights of few bits get steps that suit what they met.
     ``grid``: what the weights were trained on; None: what suits them best.
     """
 
-    def __init__(self, folded: Folded, largest: Mapping[str, Floats], grid: Grid | None = None) -> None:
-        self.folded, self.graph, self.largest = folded, folded.graph, largest
+    def __init__(self, folded: Folded, calibration: Calibration, grid: Grid | None = None) -> None:
+        self.folded, self.graph, self.calibration = folded, folded.graph, calibration
         self.grid = grid
         self.groups = tied_groups(self.graph)
         self._scales: dict[str, Floats] = {}
@@ -90,9 +92,34 @@ class Scales:
         fine: Floats = weight * self.input_scale(name).reshape(*weight.shape[:2], *[1] * (weight.ndim - 2))
         return fine
 
-    def whole_weight(self, name: str) -> Floats:
-        """The weights in units of their integers."""
-        return _over(self.fine_weight(name), self.step(name))
+    def whole_weights(self, name: str) -> tuple[Floats, Floats]:
+        """A layer's weights [out, in, ...] and bias [out], in units of its integer weights."""
+        step = self.step(name)
+        return _over(self.fine_weight(name), step), self.folded.layers[name].bias / step
+
+    def compensated_weights(self, name: str) -> tuple[Floats, Floats]:
+        """The same, changed so that the nearest integers err least together on what they met in calibration."""
+        weight, bias = self.whole_weights(name)
+        layer, every = _weighted(self.graph, name), self._rows(name, weight, bias)
+        rounded = weight[0].size
+        for rows, met in self._met(name):
+            every[rows] = compensated(every[rows], met, largest_weight(layer.weight_bits), rounded)
+        return every[:, :rounded].reshape(weight.shape), every[:, rounded] if layer.bias else bias
+
+    def _rows(self, name: str, weight: Floats, bias: Floats) -> Floats:
+        """[out, n]: what meets a layer's inputs, the bias, if it has one, last."""
+        biases = [bias] if _weighted(self.graph, name).bias else []
+        return np.column_stack([weight.reshape(len(weight), -1), *biases])
+
+    def _met(self, name: str) -> Iterator[tuple[slice, Floats]]:
+        """The outputs of each group of a layer, and the mean products of the integers that they met in calibration."""
+        products = self.calibration.products.get(name, ())
+        layer, weight = _weighted(self.graph, name), self.folded.layers[name].weight
+        of_group, inputs = len(weight) // max(len(products), 1), self.input_scale(name)
+        for group, met in enumerate(products):
+            first = group * of_group
+            units = np.append(np.repeat(inputs[first], weight[0, 0].size), [1.0] * layer.bias)
+            yield slice(first, first + of_group), met[: len(units), : len(units)] / np.outer(units, units)
 
     def input_scale(self, name: str) -> Floats:
         """[out, in]: real units per integer of the input that each of a layer's weights meets."""
@@ -205,10 +232,15 @@ class Scales:
         """The scale at which the layer's weights suit their bits best and its sums fit 32 bits."""
         if self.grid is not None:
             return self.grid.steps[name]
-        layer = _weighted(self.graph, name)
-        fine = np.abs(self.fine_weight(name)).reshape(len(self.folded.layers[name].weight), -1)
-        reach = self._reach(self.graph.sources[name][0].source)
-        natural: Floats = np.maximum(best_steps(fine, layer.weight_bits), fine.sum(axis=1) * reach / SUM_LIMIT)
+        layer, weight = _weighted(self.graph, name), self.fine_weight(name)
+        fine = np.abs(weight).reshape(len(weight), -1)
+        reach, limit = self._reach(self.graph.sources[name][0].source), largest_weight(layer.weight_bits)
+        steps = nearest_steps(fine, layer.weight_bits)
+        if layer.weight_bits <= CLIPPED_BITS:
+            every, choices = self._rows(name, weight, np.zeros(len(weight))), clipped_steps(fine, limit)[::2]
+            for rows, met in self._met(name):
+                steps[rows] = best_steps(every[rows], met, limit, fine.shape[1], choices[:, rows])
+        natural: Floats = np.maximum(steps, fine.sum(axis=1) * reach / SUM_LIMIT)
         return natural
 
     def _least_shift(self, name: str, natural: Floats) -> int:
@@ -261,8 +293,8 @@ class Scales:
             if isinstance(layer, Conv2d | Linear):
                 limit = BIAS_LIMIT if isinstance(layer, Conv2d) else SUM_LIMIT
                 floors.append(np.abs(self.folded.layers[name].bias) / limit)
-            if name in self.largest and not in_accumulator(graph, name):
-                floors.append(self.largest[name] / CURRENT_MAX)
+            if name in self.calibration.largest and not in_accumulator(graph, name):
+                floors.append(self.calibration.largest[name] / CURRENT_MAX)
             for edge in graph.consumers[name]:
                 lif = graph[edge.target]
                 if isinstance(lif, Lif) and not lif.folded_norm:
@@ -290,26 +322,28 @@ def tied_groups(graph: Graph) -> dict[str, frozenset[str]]:
     return {name: frozenset(members) for name, members in group.items()}
 
 
-def best_steps(magnitudes: Floats, bits: int) -> Floats:
+def nearest_steps(magnitudes: Floats, bits: int) -> Floats:
     """Per row of absolute weights [channels, n] the step at which rounding to ``bits`` bits errs least (in squares).
 
     Of many bits that is the one at which the largest weight just fits; of few, one that cuts the largest off.
 
-    >>> best_steps(np.array([[0.7, 0.1, 0.3], [1.0, 0.5, 0.5]]), 4).round(3)
+    >>> nearest_steps(np.array([[0.7, 0.1, 0.3], [1.0, 0.5, 0.5]]), 4).round(3)
     array([0.1  , 0.132])
     """
-    limit = largest_weight(bits)
-    whole: Floats = magnitudes.max(axis=1) / limit
+    steps = clipped_steps(magnitudes, limit := largest_weight(bits))
     if bits > CLIPPED_BITS:
-        return whole
-    best, least = whole, np.full(len(whole), np.inf)
-    for share in CLIP_SHARES:
-        step = whole * share
-        safe = np.where(step > 0, step, 1.0)[:, None]
-        error = ((np.minimum(np.rint(magnitudes / safe), limit) * safe - magnitudes) ** 2).sum(axis=1)
-        best = np.where(error < least * (1.0 - HAIR), step, best)
-        least = np.minimum(error, least)
+        steps = steps[:1]
+    safe = np.where(steps > 0, steps, 1.0)[:, :, None]
+    errors = ((np.minimum(np.rint(magnitudes / safe), limit) * safe - magnitudes) ** 2).sum(axis=2)
+    least = (errors < errors.min(axis=0) * (1.0 + HAIR)).argmax(axis=0)
+    best: Floats = steps[least, np.arange(len(magnitudes))]
     return best
+
+
+def clipped_steps(magnitudes: Floats, limit: int) -> Floats:
+    """[choices, channels]: the step at which a row's largest absolute weight just fits, then such as cut more off."""
+    steps: Floats = np.outer(CLIP_SHARES, magnitudes.max(axis=1) / limit)
+    return steps
 
 
 def largest_weight(bits: int) -> int:
