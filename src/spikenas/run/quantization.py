@@ -30,6 +30,7 @@ from spikenas.run.integer_predict import integer_accuracy
 from spikenas.run.teach_stage import load_teacher
 from spikenas.snn.augment import parse_augment
 from spikenas.snn.bit_choice import choose_bits, least_flash
+from spikenas.snn.calibration import Calibration, calibrate
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.flips import flipped_spikes
 from spikenas.snn.learning_curve import BatchStats, EpochStats
@@ -199,8 +200,9 @@ def quantize_model(
     budget = budget or Budget(settings.flash_bytes)
     rng = np.random.default_rng(settings.seed)
     calibration = thin(dataset.train, settings.calibration_images, rng).images
-    bits, sensitivity = _bits(model, dataset, settings, target, calibration, observer, budget.ram_bytes)
-    membranes = _membranes(model, bits, settings, calibration)
+    seen = calibrate(model, calibration if integer is None else None)
+    bits, sensitivity = _bits(model, dataset, settings, target, seen, observer, budget.ram_bytes)
+    membranes = _membranes(model, bits, settings, calibration, seen)
     wanted, grid = model_with_bits(model, bits, membranes), None
     if float_accuracy is None:
         float_accuracy = evaluate(from_model(model), dataset.test).accuracy
@@ -212,7 +214,7 @@ def quantize_model(
             dataset.train,
             dataset.val,
             config,
-            calibration=calibration,
+            calibration=seen,
             teacher=teacher,
             on_epoch=observer.epoch,
             on_batch=observer.batch,
@@ -221,7 +223,7 @@ def quantize_model(
     observer.stage("evaluate", f"{len(dataset.test)} test images, integers")
     observer.step(0, 3, "integer network")
     if integer is None:
-        integer = quantize(wanted, calibration, grid=grid)
+        integer = quantize(wanted, seen if grid is None else calibration, grid=grid)
     accuracy = integer_accuracy(integer, dataset.test)
     cost = estimate(
         integer.graph,
@@ -338,7 +340,7 @@ def _bits(
     dataset: Dataset,
     settings: QuantizeSettings,
     target: Target,
-    calibration: np.ndarray[Any, np.dtype[np.uint8]],
+    seen: Calibration,
     observer: Observer,
     ram_bytes: int | None,
 ) -> tuple[dict[str, int], list[Sensitivity]]:
@@ -350,7 +352,7 @@ def _bits(
     layers = [name for name, size in sizes.items() if min(size.values()) < max(size.values())]
     judged = thin(dataset.val, SENSITIVITY_IMAGES, np.random.default_rng(settings.seed))
     observer.stage("sensitivity", f"{len(layers)} layers on {len(judged)} validation images")
-    found = sensitivities(model, layers, judged, calibration, observer.step)
+    found = sensitivities(model, layers, judged, seen, observer.step)
     return choose_bits(model.graph, noise_table(found), target, settings.flash_bytes, ram_bytes), found
 
 
@@ -359,6 +361,7 @@ def _membranes(
     bits: Mapping[str, int],
     settings: QuantizeSettings,
     calibration: np.ndarray[Any, np.dtype[np.uint8]],
+    seen: Calibration,
 ) -> dict[str, int]:
     """Membrane bits by Lif."""
     lifs = neuron_layers(model.graph)
@@ -366,6 +369,6 @@ def _membranes(
         return {name: lif.membrane_bits for name, lif in lifs.items()}
     if settings.membrane_bits != AUTO:
         return dict.fromkeys(lifs, int(settings.membrane_bits))
-    wide = quantize(model_with_bits(model, bits, dict.fromkeys(lifs, 16)), calibration)
+    wide = quantize(model_with_bits(model, bits, dict.fromkeys(lifs, 16)), seen)
     stored = plan_memory(wide.graph).schedule is Schedule.STEP_MAJOR
     return choose_widths(membrane_ranges(wide, calibration), stored=stored)

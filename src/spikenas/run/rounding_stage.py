@@ -14,6 +14,7 @@ from spikenas.run.folder import RunFolder
 from spikenas.run.integer_predict import integer_accuracy
 from spikenas.run.quantization import CALIBRATION_IMAGES
 from spikenas.run.train_stage import FINE_TUNING_SHARE, TrainObserver
+from spikenas.snn.calibration import Calibration, calibrate
 from spikenas.snn.evaluate import evaluate
 from spikenas.snn.network import from_model
 from spikenas.snn.precision import has_few_bits
@@ -44,9 +45,10 @@ def make_integers(
         return model, load_integer_model(folder.integer_model)
     model = load_model(folder.trained)  # a run that was stopped between two files may have gone on from it
     calibration = thin(dataset.train, CALIBRATION_IMAGES, np.random.default_rng(training.seed)).images
-    integer = quantize(model, calibration)
+    seen = calibrate(model, calibration)
+    integer = quantize(model, seen)
     if has_few_bits(model.graph) and processes() == 1:
-        model, integer = _tuned(folder, model, integer, dataset, training, calibration, observer, teacher)
+        model, integer = _tuned(folder, model, integer, dataset, training, calibration, seen, observer, teacher)
     save_model(folder.integer_model, integer)
     return model, integer
 
@@ -58,6 +60,7 @@ def _tuned(
     dataset: Dataset,
     training: TrainConfig,
     calibration: npt.NDArray[np.uint8],
+    seen: Calibration,
     observer: TrainObserver,
     teacher: Model | None,
 ) -> tuple[Model, IntegerModel]:
@@ -72,7 +75,7 @@ def _tuned(
         dataset.train,
         dataset.val,
         qat_config(epochs, seed=training.seed),
-        calibration=calibration,
+        calibration=seen,
         teacher=teacher,
         on_epoch=observer.epoch,
         on_batch=observer.batch,

@@ -56,9 +56,8 @@ class ShortTrainer:
         self, model: Model, real: Evaluation, shown: Split, config: TrainConfig, on_rates: bool
     ) -> Evaluation:
         """Of ``model``, which is as good as ``real`` before its weights are rounded."""
-        seen = thin(shown, CALIBRATION_IMAGES, np.random.default_rng(config.seed)).images
-        rounding = Rounding.of(model, calibrate(model, seen))
-        judged = self._judged(rounding.untrained(model), on_rates)
+        seen = calibrate(model, thin(shown, CALIBRATION_IMAGES, np.random.default_rng(config.seed)).images)
+        judged = self._judged(Rounding.of(model, seen).untrained(model), on_rates)
         if judged.accuracy >= real.accuracy - MOST_LOST:
             return judged
         tuning = qat_config(1, seed=config.seed)

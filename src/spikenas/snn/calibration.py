@@ -38,8 +38,13 @@ class Calibration:
     products: Mapping[str, Floats] = field(default_factory=dict)
 
 
-def calibrate(model: Model, images: Images) -> Calibration:
-    """Watch ``model`` on ``images`` uint8 [N, C, H, W] or [N, T, C, H, W], which come from the training split only."""
+def calibrate(model: Model, images: Calibration | Images | None) -> Calibration:
+    """Watch ``model`` on ``images`` uint8 [N, C, H, W] or [N, T, C, H, W], which come from the training split only.
+
+    Without any nothing is known; what was seen already is left as it is. Bits change nothing about it.
+    """
+    if images is None or isinstance(images, Calibration):
+        return images or Calibration()
     into_conv, _ = norm_targets(model.graph)
     replaced = set(into_conv.values())  # their currents before the norm do not exist once it is folded
     readers: dict[str, list[tuple[str, Conv2d | Linear]]] = {}

@@ -55,7 +55,7 @@ def fine_tune(
     val_split: Split,
     config: TrainConfig = FINE_TUNING,
     *,
-    calibration: Images | None = None,
+    calibration: Calibration | Images | None = None,
     teacher: Model | None = None,
     on_epoch: Callable[[EpochStats], None] | None = None,
     on_batch: Callable[[BatchStats], None] | None = None,
@@ -65,7 +65,7 @@ def fine_tune(
     It starts from weights whose errors cancel on ``calibration``; biases find themselves, behind norms. ``teacher`` as
     for train. Raises QuantizeError for a model that cannot be made integer.
     """
-    rounding = Rounding.of(model, Calibration() if calibration is None else calibrate(model, calibration))
+    rounding = Rounding.of(model, calibrate(model, calibration))
 
     def build(graph: Graph, **settings: Any) -> Network:
         return RoundedNetwork(graph, rounding=rounding, **settings)

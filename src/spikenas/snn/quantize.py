@@ -47,9 +47,7 @@ def quantize(
     rounded. Raises QuantizeError, naming the node, for what cannot be made integer.
     """
     folded = fold(model)
-    if not isinstance(calibration, Calibration):
-        calibration = Calibration() if calibration is None else calibrate(model, calibration)
-    scales = Scales(folded, calibration, grid)
+    scales = Scales(folded, calibrate(model, calibration), grid)
     weights: Arrays = {}
     for name, layer in folded.graph.layers.items():
         if isinstance(layer, Conv2d | Linear):

@@ -232,16 +232,20 @@ class Scales:
         """The scale at which the layer's weights suit their bits best and its sums fit 32 bits."""
         if self.grid is not None:
             return self.grid.steps[name]
-        layer, weight = _weighted(self.graph, name), self.fine_weight(name)
+        weight, reach = self.fine_weight(name), self._reach(self.graph.sources[name][0].source)
         fine = np.abs(weight).reshape(len(weight), -1)
-        reach, limit = self._reach(self.graph.sources[name][0].source), largest_weight(layer.weight_bits)
-        steps = nearest_steps(fine, layer.weight_bits)
-        if layer.weight_bits <= CLIPPED_BITS:
-            every, choices = self._rows(name, weight, np.zeros(len(weight))), clipped_steps(fine, limit)[::2]
-            for rows, met in self._met(name):
-                steps[rows] = best_steps(every[rows], met, limit, fine.shape[1], choices[:, rows])
-        natural: Floats = np.maximum(steps, fine.sum(axis=1) * reach / SUM_LIMIT)
+        natural: Floats = np.maximum(self._best_steps(name, weight, fine), fine.sum(axis=1) * reach / SUM_LIMIT)
         return natural
+
+    def _best_steps(self, name: str, weight: Floats, fine: Floats) -> Floats:
+        """The steps at which a layer's integers err least: together, if they are few and it is known what they met."""
+        bits = _weighted(self.graph, name).weight_bits
+        if bits > CLIPPED_BITS or name not in self.calibration.products:
+            return nearest_steps(fine, bits)
+        every, choices = self._rows(name, weight, np.zeros(len(weight))), clipped_steps(fine, bits)[::2]
+        limit, rounded = largest_weight(bits), fine.shape[1]
+        groups = self._met(name)
+        return np.concatenate([best_steps(every[i], met, limit, rounded, choices[:, i]) for i, met in groups])
 
     def _least_shift(self, name: str, natural: Floats) -> int:
         """The least shift at which pixels or currents cannot make the layer's own current leave 16 bits."""
@@ -330,9 +334,9 @@ def nearest_steps(magnitudes: Floats, bits: int) -> Floats:
     >>> nearest_steps(np.array([[0.7, 0.1, 0.3], [1.0, 0.5, 0.5]]), 4).round(3)
     array([0.1  , 0.132])
     """
-    steps = clipped_steps(magnitudes, limit := largest_weight(bits))
-    if bits > CLIPPED_BITS:
-        steps = steps[:1]
+    steps, limit = clipped_steps(magnitudes, bits), largest_weight(bits)
+    if len(steps) == 1:
+        return steps.reshape(-1)
     safe = np.where(steps > 0, steps, 1.0)[:, :, None]
     errors = ((np.minimum(np.rint(magnitudes / safe), limit) * safe - magnitudes) ** 2).sum(axis=2)
     least = (errors < errors.min(axis=0) * (1.0 + HAIR)).argmax(axis=0)
@@ -340,9 +344,10 @@ def nearest_steps(magnitudes: Floats, bits: int) -> Floats:
     return best
 
 
-def clipped_steps(magnitudes: Floats, limit: int) -> Floats:
-    """[choices, channels]: the step at which a row's largest absolute weight just fits, then such as cut more off."""
-    steps: Floats = np.outer(CLIP_SHARES, magnitudes.max(axis=1) / limit)
+def clipped_steps(magnitudes: Floats, bits: int) -> Floats:
+    """[choices, channels]: the step at which a row's largest weight just fits; of few bits, smaller ones too."""
+    shares = CLIP_SHARES if bits <= CLIPPED_BITS else CLIP_SHARES[:1]
+    steps: Floats = np.outer(shares, magnitudes.max(axis=1) / largest_weight(bits))
     return steps
 
 

@@ -42,12 +42,12 @@ def sensitivities(
     model: Model,
     layers: Sequence[str],
     judged: Split,
-    calibration: Images,
+    calibration: Calibration | Images,
     on_step: Callable[[int, int, str], None] | None = None,
 ) -> list[Sensitivity]:
     """The sensitivity of ``layers`` at every width below 8 in which weights are stored.
 
-    ``judged``: validation images, not test images; ``calibration``: training images. ``on_step`` is told how many
+    ``judged``: validation images, not test images; ``calibration`` as for quantize. ``on_step`` is told how many
     settings of how many are measured, and which is next.
     """
     eight, seen = dict.fromkeys(layers, MOST_BITS), calibrate(model, calibration)

@@ -25,6 +25,19 @@ typedef struct {
     spk_u32 *to;
     uint32_t blocks; /* of four words */
 } block_job;
+
+/* Adds all blocks of a row by one of these loops and says how many words of it are left; the rest is moved on to them. */
+SPK_INLINE unsigned add_blocks(void (*loop)(block_job *), rows *r, unsigned words, uint32_t less, const spk_u32 **from,
+                               spk_u32 **to) {
+    if (words >= 4) {
+        block_job job = {r->weights, r->list, r->end, less * 0x10001u, *from, *to, words >> 2};
+        loop(&job);
+        r->weights = job.weights;
+        *from = job.from;
+        *to = job.to;
+    }
+    return words & 3u;
+}
 #endif
 
 #if defined(SPK_VECTORS)
@@ -192,14 +205,7 @@ static void add_8bit_4(const rows *r, uint32_t less, const spk_u32 *from, spk_u3
 
 static void add_8bit(rows *r, unsigned words, uint32_t less, const spk_u32 *from, spk_u32 *to) {
 #if defined(SPK_DSP)
-    if (words >= 4) {
-        block_job job = {r->weights, r->list, r->end, less * 0x10001u, from, to, words >> 2};
-        add_8bit_blocks(&job);
-        r->weights = job.weights;
-        from = job.from;
-        to = job.to;
-        words &= 3u;
-    }
+    words = add_blocks(add_8bit_blocks, r, words, less, &from, &to);
 #elif !defined(__ARM_ARCH_6M__)
     for (; words >= 4; words -= 4, r->weights += 4, from += 8, to += 8) {
         add_8bit_4(r, less, from, to);
@@ -436,14 +442,7 @@ __attribute__((noinline)) static void add_4bit_4(const rows *r, uint32_t less, c
 
 static void add_4bit(rows *r, unsigned words, uint32_t less, const spk_u32 *from, spk_u32 *to) {
 #if defined(SPK_DSP)
-    if (words >= 4) {
-        block_job job = {r->weights, r->list, r->end, less * 0x10001u, from, to, words >> 2};
-        add_4bit_blocks(&job);
-        r->weights = job.weights;
-        from = job.from;
-        to = job.to;
-        words &= 3u;
-    }
+    words = add_blocks(add_4bit_blocks, r, words, less, &from, &to);
 #elif !defined(__ARM_ARCH_6M__)
     for (; words >= 4; words -= 4, r->weights += 4, from += 16, to += 16) {
         add_4bit_4(r, less, from, to);
