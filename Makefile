@@ -39,6 +39,8 @@ $(READY): pyproject.toml constraints.txt
 $(DEV_READY): $(READY)
 	@echo "installing the tools of the tests"
 	$(PIP) --editable '.[dev]'
+	@$(BIN)/python -c 'import triton' 2>/dev/null || $(PIP) 'triton>=3.9' || \
+	  echo "Triton cannot be had here: the tests of what runs on GPUs will be skipped"
 	@touch $@
 
 clean:

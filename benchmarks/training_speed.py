@@ -5,6 +5,9 @@ LIF neurons on CIFAR-10's shapes, T = 4, batches of 128, AdamW; "on rates" is th
 exchanges rates instead of spikes (docs/training.md). Each row is a process of its own, so that memory is
 its own; rates are medians over steps. The share is of the rate at which the same network's convolutions alone, forward
 and backward, run in bfloat16.
+
+``--network snasnet`` is one of SNASNet's CIFAR-10 widths, 256 and 512 channels at T = 5. ``--device cuda`` measures a
+GPU, where spikingjelly chooses its own kernels (Triton's where it can).
 """
 
 from __future__ import annotations
@@ -43,9 +46,9 @@ from spikenas.graph import (
 from spikenas.snn.allocator import keep_freed_memory
 from spikenas.snn.hardware import autocast
 from spikenas.snn.network import Network, normalize
+from spikenas.space.snasnet import SnasnetSpace
 
 WIDTHS, TIMESTEPS, BATCH = (32, 32, 64, 64, 128, 128), 4, 128
-CPU = torch.device("cpu")
 ON_RATES = "rates"
 
 
@@ -61,32 +64,54 @@ def reference_network() -> Graph:
     return Graph(TIMESTEPS, tuple(map(Node, names, layers)), edges)
 
 
-def seconds_each(step: Callable[[], object], count: int) -> float:
+def snasnet() -> Graph:
+    space = SnasnetSpace(backward=False)
+    return space.lower(space.parse(space.example), (3, 32, 32), 10)
+
+
+NETWORKS = {"plain": reference_network, "snasnet": snasnet}
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds_each(step: Callable[[], object], count: int, device: torch.device) -> float:
     """The median over ``count`` steps."""
     times = []
     for _ in range(count):
+        wait(device)
         begun = time.perf_counter()
         step()
+        wait(device)
         times.append(time.perf_counter() - begun)
     return statistics.median(times)
 
 
-def measure_training(neuron: str, precision: str, steps: int) -> dict[str, float]:
+def memory(device: torch.device) -> int:
+    """Bytes at most: of the process, or of tensors on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure_training(graph: Graph, neuron: str, precision: str, steps: int, device: torch.device) -> dict[str, float]:
     """One process's row: samples per second, seconds to the end of the first step, peak memory in MB."""
     begun = time.perf_counter()
     if neuron != "spikingjelly":
         keep_freed_memory()
     if neuron == ON_RATES:
-        network = Network(reference_network(), seed=0).on_rates()
+        network = Network(graph, seed=0).to(device).on_rates()
     else:
-        network = Network(reference_network(), neuron=neuron, seed=0)
+        network = Network(graph, neuron=neuron, seed=0).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     generator = torch.Generator().manual_seed(0)
-    images = normalize(torch.randint(0, 256, (BATCH, 3, 32, 32), generator=generator).byte())
-    labels = torch.randint(0, 10, (BATCH,), generator=generator)
+    images = normalize(torch.randint(0, 256, (BATCH, 3, 32, 32), generator=generator).byte()).to(device)
+    labels = torch.randint(0, 10, (BATCH,), generator=generator).to(device)
 
     def step() -> None:
-        with autocast(CPU, precision == "bfloat16"):
+        with autocast(device, precision == "bfloat16"):
             outputs, _ = network.steps_with_spikes(images)
         loss = functional.cross_entropy(outputs.float().mean(0), labels)
         optimizer.zero_grad(set_to_none=True)
@@ -94,34 +119,37 @@ def measure_training(neuron: str, precision: str, steps: int) -> dict[str, float
         optimizer.step()
 
     step()
+    wait(device)
     first = time.perf_counter() - begun
     step()
-    rate = BATCH / seconds_each(step, steps)
-    return {"rate": rate, "first_s": first, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    rate = BATCH / seconds_each(step, steps, device)
+    return {"rate": rate, "first_s": first, "memory_mb": memory(device) / 2**20}
 
 
-def measure_convolutions(steps: int) -> float:
+def measure_convolutions(graph: Graph, steps: int, device: torch.device) -> float:
     """Images a second of the network's convolutions alone, forward and backward in bfloat16, channels last."""
     keep_freed_memory()
-    graph, total = reference_network(), 0.0
+    total = 0.0
     for node in graph.nodes:
         layer = node.layer
         if not isinstance(layer, Conv2d):
             continue
         channels, height, width = graph.in_shape(node.name)
         images = BATCH * (1 if node.name in graph.static else TIMESTEPS)
-        conv = nn.Conv2d(channels, layer.out_channels, 3, padding=1, bias=False).bfloat16()
+        sizes = (layer.kernel_size, layer.stride, layer.padding)
+        conv = nn.Conv2d(channels, layer.out_channels, *sizes, bias=False, device=device).bfloat16()
         conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        x = torch.randn(images, channels, height, width).bfloat16().to(memory_format=torch.channels_last)
+        x = torch.randn(images, channels, height, width, device=device).bfloat16().to(memory_format=torch.channels_last)
         x.requires_grad_(channels > 3)
-        grad = torch.randn(images, *graph.shapes[node.name]).bfloat16().to(memory_format=torch.channels_last)
+        grad = torch.randn(images, *graph.shapes[node.name], device=device).bfloat16()
+        grad = grad.to(memory_format=torch.channels_last)
 
         def step(conv: nn.Conv2d = conv, x: torch.Tensor = x, grad: torch.Tensor = grad) -> None:
             x.grad = conv.weight.grad = None
             conv(x).backward(grad)
 
         step()
-        total += seconds_each(step, steps)
+        total += seconds_each(step, steps, device)
     return BATCH / total
 
 
@@ -149,21 +177,28 @@ def in_process(arguments: list[str], environment: dict[str, str]) -> dict[str, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--network", choices=tuple(NETWORKS), default="plain")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="only the rows of one")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--convolutions", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    graph, device = NETWORKS[options.network](), torch.device(options.device)
     if options.row:
         neuron, precision = options.row
-        print(json.dumps(measure_training(neuron, precision, options.steps)))
+        print(json.dumps(measure_training(graph, neuron, precision, options.steps, device)))
         return
     if options.convolutions:
-        print(json.dumps({"rate": measure_convolutions(options.steps)}))
+        print(json.dumps({"rate": measure_convolutions(graph, options.steps, device)}))
         return
-    steps = ["--steps", str(options.steps)]
+    same = ["--device", options.device, "--network", options.network, "--steps"]
+    steps = [*same, str(options.steps)]
     convolutions = in_process(["--convolutions", *steps], {})["rate"]
     with tempfile.TemporaryDirectory() as empty:
-        cold = in_process(["--row", "fused", "bfloat16", "--steps", "1"], {"SPIKENAS_CACHE": empty})["first_s"]
-    rows = [(name, p, in_process(["--row", neuron, p, *steps], env)) for name, neuron, p, env in ROWS]
+        caches = {"SPIKENAS_CACHE": empty, "TRITON_CACHE_DIR": empty}
+        cold = in_process(["--row", "fused", "bfloat16", *same, "1"], caches)["first_s"]
+    asked = [row for row in ROWS if options.precision in (None, row[2])]
+    rows = [(name, p, in_process(["--row", neuron, p, *steps], env)) for name, neuron, p, env in asked]
     base = {precision: found["rate"] for name, precision, found in rows if name == "spikingjelly"}
     print(
         "| neurons | precision | images/s | of spikingjelly's | of its float32 | of convolutions | first step, s | MB |"
@@ -171,10 +206,12 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, precision, found in rows:
         rate = found["rate"]
-        ratios = f"{rate / base[precision]:.1f}x | {rate / base['float32']:.1f}x | {100 * rate / convolutions:.0f}%"
+        of_float = f"{rate / base['float32']:.1f}x" if "float32" in base else ""
+        ratios = f"{rate / base[precision]:.1f}x | {of_float} | {100 * rate / convolutions:.0f}%"
         print(f"| {name} | {precision} | {rate:,.0f} | {ratios} | {found['first_s']:.1f} | {found['memory_mb']:,.0f} |")
     print(f"\nConvolutions alone in bfloat16: {convolutions:,.0f} images/s. With an empty cache of kernels the first")
-    print(f"step ends after {cold:.1f} s. {torch.get_num_threads()} threads.")
+    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
+    print(f"step ends after {cold:.1f} s. {where}.")
 
 
 if __name__ == "__main__":

@@ -1,35 +1,22 @@
 """Currents, their BatchNorms, their sum and the neuron that integrates it, in one pass over memory.
 
 What lies between two convolutions of a spiking network moves memory rather than computes, and torch moves it once for
-each operation. ``kernels/junction.c`` does all of it at once, forward, and backward through time by hand; without a C
-compiler, on a GPU, or in a feedback loop the same operations run one by one (:mod:`spikenas.snn.neuron` and torch's
-own BatchNorm2d), which the tests hold against this.
+each operation. A junction does all of it at once, forward, and backward through time by hand
+(:mod:`spikenas.snn.junction_kernels`); without a C compiler or Triton, or in a feedback loop, the same operations run
+one by one (:mod:`spikenas.snn.neuron` and torch's own BatchNorm2d), which the tests hold against this.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import pi
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikenas.graph import Lif, Reset
-from spikenas.snn.kernels import library
-from spikenas.snn.neuron import ALPHA
-
-SMALL = 2**16
-"""values below which threads cost more than they bring"""
-Pointer, Long, Float, Double, Int = (
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_float,
-    ctypes.c_double,
-    ctypes.c_int32,
-)
+from spikenas.graph import Lif
+from spikenas.snn.junction_kernels import Firing, Kernels, Scale, Terms, kernels_for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +37,6 @@ class Junction:
     total: Tensor | None
     spikes: Tensor | None
     count: Tensor | None
-
-
-def available(x: Tensor) -> bool:
-    """Whether :func:`join` can run on tensors like ``x``."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and _library(x.dtype) is not None
 
 
 def join(
@@ -110,23 +92,11 @@ class _Setting:
         """Of what the neuron passes on."""
         return 0 if self.lif is None else 1 if self.as_rates else self.timesteps
 
-
-class _Term(ctypes.Structure):
-    _fields_ = (
-        *(("x", Pointer), ("steps", Long), ("scale", Pointer), ("shift", Pointer)),
-        *(("mean", Pointer), ("sums", Pointer)),
-    )
-
-
-class _Junction(ctypes.Structure):
-    _fields_ = (
-        *(("terms", Long), ("rows", Long), ("channels", Long), ("steps", Long), ("sum_steps", Long)),
-        *(("decay", Float), ("threshold", Float), ("slope_a", Float), ("slope_b", Float)),
-        *(("reset_to_zero", Int), ("fires", Int), ("as_rates", Int)),
-        *(("sum", Pointer), ("spikes", Pointer), ("count", Long)),
-        *(("grad_sum", Pointer), ("grad_spikes", Pointer), ("grad_count", Float)),
-        *(("wants_grad_decay", Int), ("grad_decay", Double), ("grad", Pointer)),
-    )
+    def firing(self, parameters: Sequence[Tensor]) -> Firing | None:
+        if self.lif is None:
+            return None
+        decay = parameters[-1].item() if self.learns_decay else self.lif.decay
+        return Firing.of(self.lif, decay, self.timesteps, self.as_rates)
 
 
 class _Join(torch.autograd.Function):
@@ -135,16 +105,14 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, setting: _Setting, count: int, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         xs, parameters = tensors[:count], tensors[count:]
-        call = _call(setting, xs, parameters)
-        summed = xs[0].new_empty(call.sum_steps if setting.total else 0, *xs[0].shape[1:])
+        terms = Terms(xs, _scales(setting, parameters))
+        summed = xs[0].new_empty(terms.steps if setting.total else 0, *xs[0].shape[1:])
         spikes = xs[0].new_empty(setting.steps_out, *xs[0].shape[1:])
-        call.sum, call.spikes = _address(summed) if setting.total else None, _address(spikes)
-        scales = _scales(setting, parameters)  # held until the kernel, which has only their addresses, is done
-        kernel_of(xs[0]).forward(ctypes.byref(call), _terms(setting, xs, scales), threads_for(xs[0], setting.timesteps))
+        fired = _kernels(xs[0]).forward(terms, setting.firing(parameters), summed if setting.total else None, spikes)
         ctx.setting, ctx.count = setting, count
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        return summed, spikes, torch.tensor(float(call.count), dtype=torch.float64)
+        return summed, spikes, fired
 
     @staticmethod
     def backward(
@@ -152,36 +120,36 @@ class _Join(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         setting: _Setting = ctx.setting
         xs, parameters = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        x, scales = xs[0], _scales(setting, parameters)
-        kernel, threads, call = kernel_of(x), threads_for(x, setting.timesteps), _call(setting, xs, parameters)
+        x, terms = xs[0], Terms(xs, _scales(setting, parameters))
+        kernels = _kernels(x)
         if grad_count is not None and grad_spikes is None:
             grad_spikes = x.new_zeros(setting.steps_out, *x.shape[1:])
-        given = [None if g is None else g.to(x.dtype).contiguous() for g in (grad_sum, grad_spikes)]
-        call.grad_sum, call.grad_spikes = (None if g is None else _address(g) for g in given)
-        call.grad_count = 0.0 if grad_count is None else float(grad_count)
-        call.wants_grad_decay = setting.learns_decay
-        grad = x.new_empty(call.sum_steps, *x.shape[1:])
-        call.grad = _address(grad)
-        partial = torch.empty(threads, len(xs), 2, call.channels, dtype=torch.float64)
-        sums = torch.zeros(len(xs), 2, call.channels, dtype=torch.float64)
-        kernel.backward(ctypes.byref(call), _terms(setting, xs, scales, sums), _pointer(partial), threads)
+        of_sum, of_spikes = (None if g is None else g.to(x.dtype).contiguous() for g in (grad_sum, grad_spikes))
+        of_count = 0.0 if grad_count is None else float(grad_count)
+        grad = x.new_empty(terms.steps, *x.shape[1:])
+        means = [None if norm is None else norm.mean for norm in setting.norms]
+        firing, learns_decay = setting.firing(parameters), setting.learns_decay
+        sums, grad_decay = kernels.backward(
+            terms, firing, means, of_sum, of_spikes, of_count, grad, learns_decay=learns_decay
+        )
         grads: list[Tensor] = []
         affine: list[Tensor] = []
-        for x, norm, scale, found in zip(xs, setting.norms, scales, sums, strict=True):
+        for x, norm, scale, found in zip(xs, setting.norms, terms.scales, sums, strict=True):
             if norm is None or scale is None:
                 grads.append(grad if len(x) == len(grad) else grad.sum(0, keepdim=True))
                 continue
             affine += [(found[1] * norm.inverse).float(), found[0].float()]
-            shift, slope = _corrections(norm, scale[0], found)
             dx = grad if len(xs) == 1 and len(x) == len(grad) else torch.empty_like(x)
-            sizes = (Long(call.rows), Long(call.channels))
-            factors = (_pointer(scale[0]), _pointer(shift), _pointer(slope))
-            kernel.term_gradient(
-                _pointer(grad), Long(len(grad)), _pointer(x), _pointer(dx), Long(len(x)), *sizes, *factors, threads
-            )
+            kernels.term_gradient(grad, x, dx, scale[0], *_corrections(norm, scale[0], found))
             grads.append(dx)
-        learned = [torch.tensor(call.grad_decay, dtype=torch.float32)] if setting.learns_decay else []
+        learned = [] if grad_decay is None else [grad_decay]
         return None, None, *grads, *affine, *learned
+
+
+def _kernels(x: Tensor) -> Kernels:
+    found = kernels_for(x)
+    assert found is not None, "ask for kernels_for() first"
+    return found
 
 
 def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> _Statistics:
@@ -191,15 +159,8 @@ def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> _Statistics:
     assert running_var is not None
     if not norm.training:
         return _Statistics(running_mean.clone(), torch.rsqrt(running_var + norm.eps), 0)
-    channels = x.shape[-1]
-    rows, threads = x.numel() // channels, threads_for(x, 1)
-    out = torch.empty(2, channels, dtype=torch.float64)
-    partial = torch.empty(threads, 2, channels, dtype=torch.float64)
-    centre = running_mean.contiguous()
-    kernel_of(x).moments(
-        _pointer(x.detach()), _pointer(centre), Long(rows), Long(channels), _pointer(out), _pointer(partial), threads
-    )
-    first, second = out / rows
+    rows, centre = x.numel() // x.shape[-1], running_mean.contiguous()
+    first, second = _kernels(x).moments(x.detach(), centre) / rows
     mean, var = centre.double() + first, (second - first * first).clamp_min_(0.0)
     with torch.no_grad():
         momentum = norm.momentum if norm.momentum is not None else 0.1
@@ -210,10 +171,10 @@ def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> _Statistics:
     return _Statistics(mean.float(), torch.rsqrt(var + norm.eps).float(), rows)
 
 
-def _scales(setting: _Setting, parameters: Sequence[Tensor]) -> list[tuple[Tensor, Tensor] | None]:
+def _scales(setting: _Setting, parameters: Sequence[Tensor]) -> list[Scale | None]:
     """Scale and shift of each current's norm."""
     pairs = iter(zip(parameters[::2], parameters[1::2], strict=False))
-    scales: list[tuple[Tensor, Tensor] | None] = []
+    scales: list[Scale | None] = []
     for norm in setting.norms:
         if norm is None:
             scales.append(None)
@@ -234,65 +195,6 @@ def _corrections(norm: _Statistics, scale: Tensor, sums: Tensor) -> tuple[Tensor
     slope = -scale * norm.inverse.square() * (sums[1] / norm.rows)
     shift = -scale * (sums[0] / norm.rows) - slope * norm.mean
     return shift.float(), slope.float()
-
-
-def _call(setting: _Setting, xs: Sequence[Tensor], parameters: Sequence[Tensor]) -> _Junction:
-    lif, x = setting.lif, xs[0]
-    channels = x.shape[-1]
-    call = _Junction(
-        terms=len(xs),
-        rows=x[0].numel() // channels,
-        channels=channels,
-        steps=setting.timesteps,
-        sum_steps=max(len(x) for x in xs),
-        fires=lif is not None,
-        as_rates=setting.as_rates,
-    )
-    if lif is not None:
-        call.decay = parameters[-1].item() if setting.learns_decay else lif.decay
-        call.threshold = lif.threshold / lif.gain
-        call.slope_a = 2.0 / (ALPHA * lif.gain)
-        call.slope_b = (pi * ALPHA / 2.0 * lif.gain) ** 2 * call.slope_a
-        call.reset_to_zero = lif.reset is Reset.ZERO
-    return call
-
-
-def _terms(
-    setting: _Setting, xs: Sequence[Tensor], scales: Sequence[tuple[Tensor, Tensor] | None], sums: Tensor | None = None
-) -> Any:
-    """The terms of a call; with ``sums`` [terms, 2, C] those of the norms are wanted."""
-    terms = (_Term * len(xs))()
-    for place, (term, x, norm, scale) in enumerate(zip(terms, xs, setting.norms, scales, strict=True)):
-        term.x, term.steps = _address(x), len(x)
-        if norm is not None and scale is not None:
-            term.scale, term.shift = map(_address, scale)
-            if sums is not None:
-                term.mean, term.sums = _address(norm.mean), _address(sums[place])
-    return terms
-
-
-def _library(kind: torch.dtype) -> ctypes.CDLL | None:
-    return library("bf16" if kind is torch.bfloat16 else "float")
-
-
-def kernel_of(x: Tensor) -> ctypes.CDLL:
-    """The kernels for values like those of ``x``, where they are :func:`available`."""
-    found = _library(x.dtype)
-    assert found is not None, "ask available() first"
-    return found
-
-
-def threads_for(x: Tensor, timesteps: int) -> int:
-    """Threads that pay for ``x`` [T or 1, ...], each of whose values is used in so many timesteps."""
-    return 1 if x[0].numel() * max(len(x), timesteps) < SMALL else torch.get_num_threads()
-
-
-def _address(x: Tensor) -> int:
-    return x.data_ptr()
-
-
-def _pointer(x: Tensor) -> ctypes.c_void_p:
-    return Pointer(x.data_ptr())
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -56,8 +56,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     value = matrix.T if tall else matrix
+    if matrix.is_cuda:
+        value = value.bfloat16()  # twenty times as fast there, and as good (Jordan et al.)
     value = value / value.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
         gram = value @ value.T
         value = torch.addmm(value, torch.addmm(gram, gram, gram, beta=b, alpha=c), value, beta=a)
-    return value.T if tall else value
+    return (value.T if tall else value).to(matrix.dtype)

@@ -37,7 +37,8 @@ from spikenas.graph import (
 )
 from spikenas.model import Model
 from spikenas.snn.execution import Execution, Join, Joint, Watch, channels_last, folded
-from spikenas.snn.junction import Current, available, join
+from spikenas.snn.junction import Current, join
+from spikenas.snn.junction_kernels import kernels_for
 from spikenas.snn.neuron import NEURONS, FusedLif, Neuron
 from spikenas.snn.pooling import pool
 
@@ -148,7 +149,7 @@ class Network(nn.Module):
 
     def _joiner(self, images: Tensor, counts: dict[str, Tensor]) -> Join | None:
         """How this network computes joints, noting spikes in ``counts``; None where it cannot."""
-        if not (self.joins and available(images)):
+        if not self.joins or kernels_for(images) is None:
             return None
 
         def join_currents(joint: Joint, values: list[Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from spikenas.graph import AvgPool2d
 from spikenas.snn.execution import folded
-from spikenas.snn.junction import Long, Pointer, available, kernel_of, threads_for
+from spikenas.snn.junction_cpu import Long, Pointer, kernel_of, threads_for
+from spikenas.snn.junction_kernels import kernels_for
 
 
 def pool(x: Tensor, layer: AvgPool2d) -> Tensor:
@@ -20,7 +21,8 @@ def pool(x: Tensor, layer: AvgPool2d) -> Tensor:
     """
     size = layer.kernel_size[0]
     centred = (size % 2 == 1, layer.kernel_size == (size, size), layer.padding == (size // 2, size // 2))
-    if all(centred) and layer.stride == (1, 1) and available(x):
+    compiled = x.device.type == "cpu" and kernels_for(x) is not None
+    if all(centred) and layer.stride == (1, 1) and compiled:
         means: Tensor = _WindowMeans.apply(x.permute(0, 1, 3, 4, 2), size)  # type: ignore[no-untyped-call]
         return means.permute(0, 1, 4, 2, 3)
     window = (layer.kernel_size, layer.stride, layer.padding)

@@ -181,8 +181,10 @@ class TrainingRun:
         self.optimizer.step()
         if self.average is not None:
             self._move_average(step)
-        correct = int((outputs.detach().mean(0).argmax(1) == targets.labels).sum())
-        return value, correct, {name: float(count.detach()) for name, count in counts.items()}, len(images)
+        correct = (outputs.detach().mean(0).argmax(1) == targets.labels).sum()
+        # All at once: what a GPU is asked one by one it is waited for as often.
+        right, *fired = torch.stack([correct.double(), *(count.detach() for count in counts.values())]).tolist()
+        return value, int(right), dict(zip(counts, fired, strict=True)), len(images)
 
     def _sites(self, name: str) -> int:
         return self.neurons[name] * self.step.network.graph.inference_steps

@@ -1,4 +1,4 @@
-"""C for training on a CPU, compiled for this computer when it is first needed."""
+"""What training runs on: C for a CPU, compiled for this computer when it is first needed, Triton for a GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import subprocess
 import tempfile
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
+
+import torch
 
 from spikenas.data.cache import cache_folder
 from spikenas.errors import MissingTool
@@ -36,6 +39,17 @@ def library(values: str) -> ctypes.CDLL | None:
         path = _built(source, host_compiler(), ["-DVALUE_BF16"] if values == "bf16" else [])
         return None if path is None else ctypes.CDLL(str(path))
     return None
+
+
+def library_for(kind: torch.dtype) -> ctypes.CDLL | None:
+    """The same for tensors of float32 or bfloat16."""
+    return library("bf16" if kind is torch.bfloat16 else "float")
+
+
+@cache
+def has_triton() -> bool:
+    """Whether there is Triton, which comes with torch's builds for GPUs."""
+    return os.environ.get(OFF) != "0" and find_spec("triton") is not None
 
 
 def _built(source: str, compiler: list[str], defines: list[str]) -> Path | None:
