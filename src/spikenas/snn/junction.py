@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenas.graph import Lif
-from spikenas.snn.junction_kernels import Firing, Kernels, Scale, Terms, kernels_for
+from spikenas.snn.junction_kernels import Firing, Gradients, Kernels, Scale, Terms, kernels_for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,6 +92,10 @@ class _Setting:
         """Of what the neuron passes on."""
         return 0 if self.lif is None else 1 if self.as_rates else self.timesteps
 
+    def terms(self, xs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Terms:
+        means = [None if norm is None else norm.mean for norm in self.norms]
+        return Terms(xs, _scales(self, parameters), means)
+
     def firing(self, parameters: Sequence[Tensor]) -> Firing | None:
         if self.lif is None:
             return None
@@ -105,7 +109,7 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, setting: _Setting, count: int, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         xs, parameters = tensors[:count], tensors[count:]
-        terms = Terms(xs, _scales(setting, parameters))
+        terms = setting.terms(xs, parameters)
         summed = xs[0].new_empty(terms.steps if setting.total else 0, *xs[0].shape[1:])
         spikes = xs[0].new_empty(setting.steps_out, *xs[0].shape[1:])
         fired = _kernels(xs[0]).forward(terms, setting.firing(parameters), summed if setting.total else None, spikes)
@@ -120,18 +124,15 @@ class _Join(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         setting: _Setting = ctx.setting
         xs, parameters = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        x, terms = xs[0], Terms(xs, _scales(setting, parameters))
+        x, terms = xs[0], setting.terms(xs, parameters)
         kernels = _kernels(x)
         if grad_count is not None and grad_spikes is None:
             grad_spikes = x.new_zeros(setting.steps_out, *x.shape[1:])
         of_sum, of_spikes = (None if g is None else g.to(x.dtype).contiguous() for g in (grad_sum, grad_spikes))
-        of_count = 0.0 if grad_count is None else float(grad_count)
+        given = Gradients(of_sum, of_spikes, 0.0 if grad_count is None else float(grad_count))
         grad = x.new_empty(terms.steps, *x.shape[1:])
-        means = [None if norm is None else norm.mean for norm in setting.norms]
-        firing, learns_decay = setting.firing(parameters), setting.learns_decay
-        sums, grad_decay = kernels.backward(
-            terms, firing, means, of_sum, of_spikes, of_count, grad, learns_decay=learns_decay
-        )
+        firing = setting.firing(parameters)
+        sums, grad_decay = kernels.backward(terms, firing, given, grad, learns_decay=setting.learns_decay)
         grads: list[Tensor] = []
         affine: list[Tensor] = []
         for x, norm, scale, found in zip(xs, setting.norms, terms.scales, sums, strict=True):

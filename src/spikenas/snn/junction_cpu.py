@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikenas.snn.junction_kernels import Firing, Terms
+from spikenas.snn.junction_kernels import Firing, Gradients, Terms
 from spikenas.snn.kernels import library_for
 
 SMALL = 2**16
@@ -43,23 +42,15 @@ def forward(terms: Terms, firing: Firing | None, total: Tensor | None, spikes: T
 
 
 def backward(
-    terms: Terms,
-    firing: Firing | None,
-    means: Sequence[Tensor | None],
-    grad_total: Tensor | None,
-    grad_spikes: Tensor | None,
-    grad_count: float,
-    grad: Tensor,
-    *,
-    learns_decay: bool,
+    terms: Terms, firing: Firing | None, given: Gradients, grad: Tensor, *, learns_decay: bool
 ) -> tuple[Tensor, Tensor | None]:
     call, count = _call(terms, firing), len(terms.xs)
     threads = threads_for(terms.xs[0], call.steps)
-    call.grad_sum, call.grad_spikes = (None if g is None else g.data_ptr() for g in (grad_total, grad_spikes))
-    call.grad_count, call.wants_grad_decay, call.grad = grad_count, learns_decay, grad.data_ptr()
+    call.grad_sum, call.grad_spikes = (None if g is None else g.data_ptr() for g in (given.total, given.spikes))
+    call.grad_count, call.wants_grad_decay, call.grad = given.count, learns_decay, grad.data_ptr()
     partial = torch.empty(threads, count, 2, call.channels, dtype=torch.float64)
     sums = torch.zeros(count, 2, call.channels, dtype=torch.float64)
-    kernel_of(grad).backward(ctypes.byref(call), _terms(terms, means, sums), _pointer(partial), threads)
+    kernel_of(grad).backward(ctypes.byref(call), _terms(terms, sums), _pointer(partial), threads)
     return sums, torch.tensor(call.grad_decay, dtype=torch.float32) if learns_decay else None
 
 
@@ -114,14 +105,14 @@ def _call(terms: Terms, firing: Firing | None) -> _Junction:
     return call
 
 
-def _terms(terms: Terms, means: Sequence[Tensor | None] = (), sums: Tensor | None = None) -> Any:
-    """The terms of a call, which hold addresses only; with ``sums`` [terms, 2, C] those about ``means`` are wanted."""
+def _terms(terms: Terms, sums: Tensor | None = None) -> Any:
+    """The terms of a call, which hold addresses only; with ``sums`` [terms, 2, C] those of the norms are wanted."""
     found = (_Term * len(terms.xs))()
     for place, (term, x, scale) in enumerate(zip(found, terms.xs, terms.scales, strict=True)):
         term.x, term.steps = x.data_ptr(), len(x)
         if scale is not None:
             term.scale, term.shift = (factor.data_ptr() for factor in scale)
-        if sums is not None and (mean := means[place]) is not None:
+        if sums is not None and (mean := terms.means[place]) is not None:
             term.mean, term.sums = mean.data_ptr(), sums[place].data_ptr()
     return found
 

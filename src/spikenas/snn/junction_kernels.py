@@ -23,10 +23,14 @@ Scale = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """What flows in: ``xs``, each scaled by its own of ``scales`` if there is one. Those of one step stay the same."""
+    """What flows in: ``xs``, each scaled by its own of ``scales`` if there is one. Those of one step stay the same.
+
+    ``means`` [C] are what the norms of those that have one subtract.
+    """
 
     xs: Sequence[Tensor]
     scales: Sequence[Scale | None]
+    means: Sequence[Tensor | None]
 
     @property
     def steps(self) -> int:
@@ -65,6 +69,15 @@ class Firing:
         return cls(timesteps, decay, lif.threshold / lif.gain, a, b, lif.reset is Reset.ZERO, as_rates)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Gradients:
+    """What comes back: to the sum from its other readers and to the spikes, None where nothing does; to the count."""
+
+    total: Tensor | None
+    spikes: Tensor | None
+    count: float
+
+
 class Kernels(Protocol):
     """The four passes. Sums by channel come in float64."""
 
@@ -75,21 +88,12 @@ class Kernels(Protocol):
         """Fill ``total`` [steps of the sum, ...], where it is wanted, and ``spikes``; their number, 0-dimensional."""
 
     def backward(
-        self,
-        terms: Terms,
-        firing: Firing | None,
-        means: Sequence[Tensor | None],
-        grad_total: Tensor | None,
-        grad_spikes: Tensor | None,
-        grad_count: float,
-        grad: Tensor,
-        *,
-        learns_decay: bool,
+        self, terms: Terms, firing: Firing | None, given: Gradients, grad: Tensor, *, learns_decay: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Fill ``grad``, that of the sum, from those of the sum's other readers, of the spikes and of their number.
+        """Fill ``grad``, that of the sum, from what is ``given``.
 
-        Gives for each term that has one of ``means`` the sums by channel of ``grad`` and of its product with x - mean,
-        [terms, 2, C], and the gradient of the decay where it is learned.
+        Gives for each term that has a mean the sums by channel of ``grad`` and of its product with x - mean, [terms, 2,
+        C], and the gradient of the decay where it is learned.
         """
 
     def term_gradient(self, grad: Tensor, x: Tensor, dx: Tensor, scale: Tensor, shift: Tensor, slope: Tensor) -> None:

@@ -25,16 +25,37 @@ def _affine(scales, shifts, column, within, TERMS: tl.constexpr, NORMED: tl.cons
 
 
 @triton.jit
+def _load(x, at, inside):
+    return tl.load(x + at, inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _current(xs, at, here, inside, k: tl.constexpr, MOVING: tl.constexpr):
+    """The k-th current at one step: ``at`` where it stays the same, ``here`` where it has many."""
+    if (MOVING >> k) & 1:
+        x = _load(xs[k], here, inside)
+    else:
+        x = _load(xs[k], at, inside)
+    return x
+
+
+@triton.jit
 def _total(xs, scales, shifts, at, here, inside, TERMS: tl.constexpr, MOVING: tl.constexpr):
-    """The sum at one step; ``at`` in a current that stays the same, ``here`` in one of many steps."""
+    """The sum at one step."""
     total = tl.zeros(inside.shape, tl.float32)
     for k in tl.static_range(TERMS):
-        if (MOVING >> k) & 1:
-            x = tl.load(xs[k] + here, inside, other=0.0).to(tl.float32)
-        else:
-            x = tl.load(xs[k] + at, inside, other=0.0).to(tl.float32)
-        total += scales[k] * x + shifts[k]
+        total += scales[k] * _current(xs, at, here, inside, k, MOVING) + shifts[k]
     return total
+
+
+@triton.jit
+def _left(u, threshold, TO_ZERO: tl.constexpr):
+    """What is left of a membrane after its reset."""
+    if TO_ZERO:
+        v = tl.where(u >= threshold, 0.0, u)
+    else:
+        v = tl.where(u >= threshold, u - threshold, u)
+    return v
 
 
 @triton.jit
@@ -79,13 +100,9 @@ def forward(
                 tl.store(total_out + here, total.to(kind), inside)
         if FIRES:
             u = total + decay * v
-            fired = u >= threshold
-            spike = tl.where(fired & inside, 1.0, 0.0)
+            spike = tl.where((u >= threshold) & inside, 1.0, 0.0)
             rate += spike
-            if TO_ZERO:
-                v = tl.where(fired, 0.0, u)
-            else:
-                v = tl.where(fired, u - threshold, u)
+            v = _left(u, threshold, TO_ZERO)
             if not AS_RATES:
                 tl.store(spikes + here, spike.to(kind), inside)
         here += stride
@@ -103,10 +120,7 @@ def _with_products(
     found = ()
     for k in tl.static_range(TERMS):
         if (NORMED >> k) & 1:
-            if (MOVING >> k) & 1:
-                x = tl.load(xs[k] + here, inside, other=0.0).to(tl.float32)
-            else:
-                x = tl.load(xs[k] + at, inside, other=0.0).to(tl.float32)
+            x = _current(xs, at, here, inside, k, MOVING)
             found = found + (products[k] + g * (x - means[k]),)
         else:
             found = found + (products[k],)
@@ -160,31 +174,25 @@ def backward(
         inside = (row < rows)[:, None] & within[None, :]
         at = row[:, None] * channels + column[None, :]
         us = ()
+        v = tl.zeros([BR, BC], tl.float32)
         here = at
-        if FIRES:
-            v = tl.zeros([BR, BC], tl.float32)
-            for t in tl.static_range(STEPS):
+        for t in tl.static_range(STEPS):
+            if FIRES:
                 if t < SUM_STEPS:
                     total = _total(xs, scale, shift, at, here, inside, TERMS, MOVING)
                 u = total + decay * v
                 us = us + (u,)
-                if TO_ZERO:
-                    v = tl.where(u >= threshold, 0.0, u)
-                else:
-                    v = tl.where(u >= threshold, u - threshold, u)
-                here += stride
-        else:
-            for _ in tl.static_range(STEPS):
-                here += stride
+                v = _left(u, threshold, TO_ZERO)
+            here += stride
         back = tl.zeros([BR, BC], tl.float32)
         static = tl.zeros([BR, BC], tl.float32)
         for s in tl.static_range(STEPS):
             here -= stride
             if FIRES:
                 if AS_RATES:
-                    given = tl.load(grad_spikes + at, inside, other=0.0).to(tl.float32) / STEPS + grad_count
+                    given = _load(grad_spikes, at, inside) / STEPS + grad_count
                 else:
-                    given = tl.load(grad_spikes + here, inside, other=0.0).to(tl.float32) + grad_count
+                    given = _load(grad_spikes, here, inside) + grad_count
                 distance = us[STEPS - 1 - s] - threshold
                 if TO_ZERO:
                     through = tl.where(distance >= 0.0, 0.0, back)
@@ -193,11 +201,7 @@ def backward(
                 back = given / (slope_a + slope_b * distance * distance) + decay * through
                 back = tl.where(inside, back, 0.0)
                 if LEARNS_DECAY and s < STEPS - 1:
-                    before = us[STEPS - 2 - s]
-                    if TO_ZERO:
-                        decay_sum += back * tl.where(before >= threshold, 0.0, before)
-                    else:
-                        decay_sum += back * tl.where(before >= threshold, before - threshold, before)
+                    decay_sum += back * _left(us[STEPS - 2 - s], threshold, TO_ZERO)
             static += back
             if s >= STEPS - SUM_STEPS:
                 if SUM_STEPS == 1:
@@ -205,7 +209,7 @@ def backward(
                 else:
                     g = back
                 if HAS_GRAD_TOTAL:
-                    g += tl.load(grad_total + here, inside, other=0.0).to(tl.float32)
+                    g += _load(grad_total, here, inside)
                 tl.store(grad + here, g.to(kind), inside)
                 sums += g
                 products = _with_products(products, g, xs, mean, at, here, inside, TERMS, MOVING, NORMED)
@@ -228,7 +232,7 @@ def moments(x, centre, partial, rows, channels, BR: tl.constexpr, BC: tl.constex
     for block in range(tl.program_id(0), tl.cdiv(rows, BR), tl.num_programs(0)):
         row = tl.cast(block, tl.int64) * BR + tl.arange(0, BR)
         inside = (row < rows)[:, None] & within[None, :]
-        value = tl.load(x + row[:, None] * channels + column[None, :], inside, other=0.0).to(tl.float32)
+        value = _load(x, row[:, None] * channels + column[None, :], inside)
         value = tl.where(inside, value - middle, 0.0)
         sums += value
         squares += value * value
@@ -260,10 +264,9 @@ def term_gradient(
     here = at
     g = tl.zeros([BR, BC], tl.float32)
     for _ in tl.static_range(ADDED):
-        g += tl.load(grad + here, inside, other=0.0).to(tl.float32)
+        g += _load(grad, here, inside)
         here += stride
     a = tl.load(scale + column, within, other=0.0)[None, :]
     b = tl.load(shift + column, within, other=0.0)[None, :]
     c = tl.load(slope + column, within, other=0.0)[None, :]
-    value = tl.load(x + at, inside, other=0.0).to(tl.float32)
-    tl.store(dx + at, (a * g + b + c * value).to(dx.dtype.element_ty), inside)
+    tl.store(dx + at, (a * g + b + c * _load(x, at, inside)).to(dx.dtype.element_ty), inside)
